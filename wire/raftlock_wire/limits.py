@@ -1,0 +1,59 @@
+"""Every bound of the protocol and of the server's queues, in one place (decision 16).
+
+Sizes are bytes, counts are items, times are milliseconds unless the name says otherwise.
+"""
+
+PROTOCOL_VERSION = 1
+
+# Frames
+FRAME_HEADER_SIZE = 4
+FRAME_SIZE_MAX = 1 << 20
+"""A client's frame, header excluded."""
+FRAME_MESSAGES_MAX = 4_096
+"""Requests in one frame."""
+PEER_FRAME_SIZE_MAX = 64 << 20
+"""A peer's frame: an entry holds at most ENTRY_SIZE_MAX, a message of entries a few of them."""
+HELLO_TIMEOUT_MS = 5_000
+
+# Names and values
+RESOURCE_SIZE_MAX = 512
+OWNER_SIZE_MAX = 256
+METADATA_SIZE_MAX = 1_024
+METADATA_KEYS_MAX = 64
+REASON_SIZE_MAX = 1_024
+NONCE_SIZE = 16
+TTL_MS_MIN = 100
+TTL_MS_MAX = 24 * 3_600_000
+SESSION_TTL_MS_MIN = 1_000
+SESSION_TTL_MS_MAX = 300_000
+SESSION_TTL_MS_DEFAULT = 10_000
+WAIT_MS_MAX = 24 * 3_600_000
+RENEW_ITEMS_MAX = 1_000
+LIST_PAGE_MAX = 1_000
+CURSOR_SIZE_MAX = 1_024
+SLOTS_MAX = 4_096
+NUMBER_MAX = (1 << 53) - 1
+"""Tokens, ids and counters fit in a double (rule T1)."""
+
+# Leases
+OFFER_MS_MAX = 2_000
+LOGGED_RENEWAL_TTL_MS_DEFAULT = 60_000
+
+# Apply
+STEPS_PER_COMMAND_MAX = 500
+EXPIRIES_PER_ENTRY_MAX = 2_000
+ENTRY_SIZE_MAX = 8 << 20
+
+# Queues
+WAITERS_PER_RESOURCE_MAX = 100_000
+SESSIONS_MAX = 1_000_000
+REQUESTS_PER_CONNECTION_MAX = 8_192
+"""Requests of one connection without an answer; beyond it the server stops reading from it."""
+ORDINARY_REQUESTS_MAX = 65_536
+"""Requests of the ordinary budget without an answer, over all connections."""
+RESERVED_REQUESTS_MAX = 262_144
+CONNECTIONS_MAX = 20_000
+WRITE_BUFFER_PAUSE_SIZE = 1 << 20
+WRITE_BUFFER_CLOSE_SIZE = 16 << 20
+"""A client that does not read its answers is disconnected at this backlog."""
+SESSIONS_PER_CONNECTION_MAX = 4_096

@@ -1,0 +1,67 @@
+"""Who the members of a cluster are: shared by consensus, storage and the wiring (decision 13, thesis chapter 4)."""
+
+import hashlib
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from raftlock_wire.codec import pack, unpack
+from raftlock_wire.errors import BadFrame
+from raftlock_wire.ids import NodeId
+
+
+class Member(NamedTuple):
+    """One node as the membership records it."""
+
+    node_id: NodeId
+    incarnation: str
+    """32 hex digits, made at random when the node's data directory was formatted."""
+    peer_address: str
+    client_address: str
+    learner: bool = False
+    """A learner gets the log and counts in no quorum."""
+
+
+class Membership(NamedTuple):
+    """The members, in order of their ids."""
+
+    members: tuple[Member, ...] = ()
+
+    @property
+    def voters(self) -> frozenset[NodeId]:
+        """Return the ids that count in quorums."""
+        return frozenset(m.node_id for m in self.members if not m.learner)
+
+    @property
+    def learners(self) -> frozenset[NodeId]:
+        """Return the ids that only receive the log."""
+        return frozenset(m.node_id for m in self.members if m.learner)
+
+    def get(self, node_id: NodeId) -> Member | None:
+        """Return the member with this id, or None."""
+        return next((m for m in self.members if m.node_id == node_id), None)
+
+    def encode(self) -> bytes:
+        """Return the data of a MEMBERSHIP entry."""
+        return pack([list(member) for member in self.members])
+
+
+def membership(members: Iterable[Member]) -> Membership:
+    """Build a Membership in the order of the node ids."""
+    return Membership(tuple(sorted(members, key=lambda m: m.node_id)))
+
+
+def decode_membership(data: bytes) -> Membership:
+    """Decode what `Membership.encode` gave. Raise BadFrame for anything else."""
+    try:
+        return membership(
+            Member(NodeId(int(node_id)), str(incarnation), str(peer), str(client), bool(learner))
+            for node_id, incarnation, peer, client, learner in unpack(data)
+        )
+    except (TypeError, ValueError) as error:
+        raise BadFrame(f"not a membership: {error}") from error
+
+
+def cluster_id_of(first: Membership) -> str:
+    """Return the cluster id: a hash of the listed (id, incarnation) pairs (decision 13), 32 hex digits."""
+    pairs = pack([[m.node_id, m.incarnation] for m in first.members])
+    return hashlib.sha256(b"raftlock cluster\x00" + pairs).hexdigest()[:32]
