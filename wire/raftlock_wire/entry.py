@@ -28,7 +28,7 @@ class Entry(NamedTuple):
     microseconds and both never below those of the entry before.
     """
 
-    index: Index
+    index: Index  # type: ignore[assignment]  # the field's word; nobody calls tuple.index on it
     term: Term
     kind: EntryKind
     stamp_us: int
@@ -49,7 +49,7 @@ class SnapshotMeta(NamedTuple):
     Two nodes may snapshot the same index into files of different bytes, so size and hash belong to the name.
     """
 
-    index: Index
+    index: Index  # type: ignore[assignment]  # the field's word; nobody calls tuple.index on it
     term: Term
     stamp_us: int
     wall_us: int

@@ -120,7 +120,7 @@ def _text(field: str, value: Any, low: int, high: int) -> None:
     if type(value) is not str:
         raise BadField(field, f"{_show(value)} is not text of {low} to {high} bytes of UTF-8")
     # A character is at most four bytes: most names need no encoding to be known as short enough.
-    if not value and low or len(value) * 4 > high and len(value.encode()) > high:
+    if (not value and low) or (len(value) * 4 > high and len(value.encode()) > high):
         raise BadField(
             field, f"{len(value.encode())} bytes of UTF-8 are not within {low} to {high}"
         )
