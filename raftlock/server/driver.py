@@ -1,0 +1,585 @@
+"""One turn of a node: input, consensus, disk, apply, output (architecture.md, "One picture").
+
+The driver owns raft, the table and everything between them, and no socket, thread, file or clock: input comes in by
+its methods, time with `turn`, and everything it wants done goes out as Effects. The wiring runs it under uvloop, the
+simulator in simulated time.
+
+The order within a turn is a rule: the clock is read after the last input; then what the disk has done, peers, timers,
+clients; then due leases, the proposal, the effects of consensus, apply, and the answers.
+"""
+
+from collections import deque
+from dataclasses import dataclass
+from typing import Any
+
+from raftlock.locks import LockTable
+from raftlock.raft import Raft, Ready, Role
+from raftlock.server import door, peer_codec
+from raftlock.server.batcher import Batch
+from raftlock.server.clients import Clients, goodbye
+from raftlock.server.effects import ClientFrame, CloseClient, Effects, Notice, PeerFrame
+from raftlock.server.jobs import (
+    CompactJob,
+    InstallJob,
+    Job,
+    PrepareJob,
+    ReadChunkJob,
+    SaveSnapshotJob,
+    SealJob,
+    StoreChunkJob,
+    WriteJob,
+)
+from raftlock.server.leading import Leading, read_answer
+from raftlock.server.lease_clock import LeaseClock
+from raftlock.server.origin import Origin
+from raftlock.server.outbox import Outbox
+from raftlock.server.snapshots import Snapshots
+from raftlock_wire import limits
+from raftlock_wire.codec import unpack
+from raftlock_wire.entry import Entry, EntryKind, SnapshotMeta, Write
+from raftlock_wire.errors import BadFrame
+from raftlock_wire.ids import NO_NODE, Index, NodeId
+from raftlock_wire.invariant import check
+from raftlock_wire.membership import Membership
+from raftlock_wire.messages import Op
+from raftlock_wire.status import Status
+
+APPLY_COMMANDS_MAX = 20_000
+"""Commands applied in one turn: a node that catches up must go on answering its leader (decision 17)."""
+SEAL_AFTER_US = 20_000
+STAMP_EVERY_US = 500_000
+TURN_EVERY_US = 15_000
+"""A leader's turns are never further apart by choice, so that a longer gap on the lease clock is a stall (L7)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DriverConfig:
+    """What a driver must know of its node."""
+
+    node_id: NodeId
+    cluster_id: str
+    logged_renewal_ttl_ms: int
+    stall_us: int
+    """A write of the log that takes longer makes a leader hand over (decision 17): an election timeout."""
+    snapshot_log_size: int = 256 << 20
+    pid: int = 0
+
+
+class Driver:
+    """A node's core: raft, the lock table, and what joins them."""
+
+    def __init__(
+        self,
+        *,
+        config: DriverConfig,
+        raft: Raft,
+        table: LockTable,
+        applied: SnapshotMeta | None,
+        membership: Membership,
+    ) -> None:
+        self.config = config
+        self.raft = raft
+        self.table = table
+        self.applied_index = applied.index if applied is not None else Index(0)
+        self.clock = LeaseClock()
+        self._outbox = Outbox()
+        self.leading = Leading(self._outbox)
+        self.clients = Clients(
+            node_id=config.node_id, cluster_id=config.cluster_id, outbox=self._outbox
+        )
+        self.snapshots = Snapshots(log_size_max=config.snapshot_log_size, membership=membership)
+        self._effects = Effects()
+        self._client_input: list[tuple[Origin, bytes]] = []
+        self._peer_input: list[tuple[NodeId, tuple[Any, ...]]] = []
+        self._links_lost: list[NodeId] = []
+        self._jobs_done: list[tuple[Job, Any]] = []
+        self._unserved: list[tuple[Origin, bytes]] = []
+        self._proposed: dict[Index, Batch] = {}
+        self._held: deque[tuple[int, PeerFrame]] = deque()
+        self._writes: list[Write] = []
+        self._writing_since_us: int | None = None
+        self._durable = 0
+        self._sealed = True
+        self._last_write_us = 0
+        self._segment_room = True
+        self._prepare_wanted = True
+        self._to_apply: deque[Entry] = deque()
+        self._round_confirmed = 0
+        self._serving_from: Index | None = None
+        self._serving = False
+        self._leader_seen = (raft.term, NO_NODE)
+        self._heard_us = 0
+        self._stopping = False
+
+    # input: kept until the turn
+
+    def client_opened(self, conn_id: int, address: str) -> None:
+        """Learn of a new client connection. Ids are never used again."""
+        self.clients.opened(conn_id, address)
+
+    def client_closed(self, conn_id: int) -> None:
+        """Learn that a client connection is gone."""
+        origin = self.clients.closed(conn_id)
+        if origin is None:
+            return
+        self.leading.forget(origin)
+        leader = self.raft.leader_id
+        if leader not in (NO_NODE, self.config.node_id):
+            self._effects.peer_frames.append(
+                PeerFrame(leader, peer_codec.encode_forward_closed([conn_id]))
+            )
+
+    def client_frame(self, conn_id: int, payload: bytes) -> None:
+        """Take a client's frame."""
+        origin = self.clients.local.get(conn_id)
+        if origin is not None:
+            self._client_input.append((origin, payload))
+
+    def peer_frame(self, peer: NodeId, payload: bytes) -> None:
+        """Take a frame of a member. Raise BadFrame if it is none: the link is closed."""
+        self._peer_input.append((peer, peer_codec.decode(payload)))
+
+    def link_lost(self, peer: NodeId) -> None:
+        """Learn that the link from a peer, or ours to it, is closed or reset (decision 18)."""
+        self._links_lost.append(peer)
+
+    def job_done(self, job: Job, result: Any) -> None:
+        """Take a job back, done. Jobs come back in the order in which they were given."""
+        self._jobs_done.append((job, result))
+
+    # the turn
+
+    @property
+    def is_leader(self) -> bool:
+        """Return whether this node leads."""
+        return self.raft.role is Role.LEADER
+
+    @property
+    def serving(self) -> bool:
+        """Return whether this node leads and has applied an entry of its own term (L5)."""
+        return self._serving
+
+    def turn(self, now_us: int, wall_us: int) -> Effects:
+        """Handle all input, as of `now_us`: monotonic time read after the last of it. Return what is to be done."""
+        self.clock.read(now_us)
+        self._take_jobs(now_us)
+        self._take_peers(now_us)
+        self.raft.tick(now_us)
+        self._consensus(now_us, wall_us)
+        stamp_us = self.clock.stamp_us
+        self._take_clients(stamp_us, now_us)
+        if self._serving:
+            self.leading.propose_due(self.table, stamp_us)
+        self._propose(wall_us, stamp_us)
+        self._consensus(now_us, wall_us)
+        self._background(now_us)
+        self._outbox.flush(self.raft.leader_id, self._effects)
+        effects, self._effects = self._effects, Effects()
+        effects.wake_us = self._wake_us(now_us)
+        return effects
+
+    def _wake_us(self, now_us: int) -> int:
+        if (
+            self._to_apply
+            or (self.leading.batcher and self._may_propose())
+            or self.snapshots.wants_turn
+        ):
+            return now_us
+        wake = self.raft.next_deadline_us
+        if self.is_leader:
+            wake = min(wake, now_us + TURN_EVERY_US)
+        if not self._sealed:
+            wake = min(wake, self._last_write_us + SEAL_AFTER_US)
+        return wake
+
+    # disk
+
+    def _take_jobs(self, now_us: int) -> None:
+        jobs, self._jobs_done = self._jobs_done, []
+        for job, result in jobs:
+            match job:
+                case WriteJob():
+                    self._durable = result
+                    self._writing_since_us = None
+                    self._last_write_us = now_us
+                    self._sealed = False
+                    self.raft.durable(result)
+                case PrepareJob():
+                    self._segment_room = result
+                case StoreChunkJob(number, meta, _, _, done):
+                    if done:
+                        self._effects.jobs.append(InstallJob(meta))
+                    else:
+                        self.raft.chunk_stored(number)
+                case ReadChunkJob(peer, meta, offset, _):
+                    if result is None:
+                        self.raft.snapshot_unavailable(peer)
+                    else:
+                        done = offset + len(result) >= meta.size
+                        self.raft.send_snapshot_chunk(peer, meta, offset, result, done)
+                case InstallJob(meta):
+                    self._installed(meta, result)
+                case SaveSnapshotJob():
+                    self._snapshot_saved(result)
+                case _:
+                    pass
+        if self._writing_since_us is None and self._writes:
+            self._start_write(now_us)
+        while self._held and self._held[0][0] <= self._durable:
+            self._effects.peer_frames.append(self._held.popleft()[1])
+
+    def _start_write(self, now_us: int) -> None:
+        # One write at a time (decision 10): what comes meanwhile is the next record.
+        self._effects.jobs.append(WriteJob(tuple(self._writes)))
+        self._writes.clear()
+        self._writing_since_us = now_us
+
+    def _installed(self, meta: SnapshotMeta, table: LockTable | None) -> None:
+        if table is None:
+            self.raft.snapshot_rejected(meta)
+            self._notice("snapshot_refused", index=meta.index)
+            return
+        self.table = table
+        self.applied_index = meta.index
+        self._to_apply.clear()
+        self.snapshots.installed(meta)
+        self.raft.snapshot_installed(meta)
+        self._notice("snapshot_installed", index=meta.index)
+
+    def _snapshot_saved(self, meta: SnapshotMeta | None) -> None:
+        self.snapshots.part_saved()
+        if meta is not None:
+            self.raft.compact(meta)
+            self._effects.jobs.append(CompactJob(meta))
+            self._notice("snapshot_saved", index=meta.index, size=meta.size)
+
+    # peers
+
+    def _take_peers(self, now_us: int) -> None:
+        lost, self._links_lost = self._links_lost, []
+        for peer in lost:
+            for origin in self.clients.node_lost(peer):
+                self.leading.forget(origin)
+            if peer == self.raft.leader_id:
+                self.clients.leader_lost()
+            self.raft.link_lost(peer, now_us)
+        messages, self._peer_input = self._peer_input, []
+        for peer, message in messages:
+            code = message[0]
+            if code < peer_codec.FORWARD:
+                if peer == self.raft.leader_id:
+                    self._heard_us = now_us
+                self.raft.step(peer, peer_codec.to_message(message), now_us)
+            elif code == peer_codec.FORWARD:
+                for conn_id, principal, address, payload in message[1]:
+                    self._client_input.append(
+                        (self.clients.behind(peer, conn_id, principal, address), payload)
+                    )
+            elif code == peer_codec.FORWARD_RESULT:
+                for conn_id, payload in message[1]:
+                    self.clients.result(conn_id, payload)
+            elif code == peer_codec.FORWARD_CLOSED:
+                for conn_id in message[1]:
+                    origin = self.clients.closed_behind(peer, conn_id)
+                    if origin is not None:
+                        self.leading.forget(origin)
+
+    # clients
+
+    def _take_clients(self, receipt_us: int, now_us: int) -> None:
+        if self._serving and self._unserved:
+            self._client_input[:0] = self._unserved
+            self._unserved = []
+        frames, self._client_input = self._client_input, []
+        forwarded: list[tuple[int, str, str, bytes]] = []
+        for origin, payload in frames:
+            if self.is_leader and not self._serving and (origin.greeted or not origin.local):
+                # Nothing that rests on the table is answered before an entry of the own term is applied (L5).
+                self._unserved.append((origin, payload))
+            else:
+                self._client_frame(origin, payload, receipt_us, now_us, forwarded)
+        if forwarded:
+            frame = peer_codec.encode_forward(forwarded)
+            self._effects.peer_frames.append(PeerFrame(self.raft.leader_id, frame))
+
+    def _client_frame(
+        self,
+        origin: Origin,
+        payload: bytes,
+        receipt_us: int,
+        now_us: int,
+        forwarded: list[tuple[int, str, str, bytes]],
+    ) -> None:
+        try:
+            requests = door.decode_frame(payload)
+        except BadFrame as error:
+            self._close(origin, "bad_frame", str(error))
+            return
+        if origin.local and not origin.greeted:
+            self._greet(origin, requests)
+            return
+        attached = origin.attached if origin.local else None
+        room = limits.ORDINARY_REQUESTS_MAX - self.leading.ordinary
+        reason = "queue"
+        if not self._segment_room and self._serving:
+            room, reason = 0, "disk"
+        sorted_ = door.sort_out(payload, requests, attached, room, reason)
+        origin.in_flight += len(requests)
+        if origin.local and not sorted_.plain:
+            sorted_ = self._without_excess(origin, sorted_)
+        if sorted_.refused:
+            self._outbox.answers(origin, sorted_.refused)
+        if sorted_.others and origin.local:
+            sorted_ = self._answer_here(origin, sorted_, now_us)
+        if not sorted_.logged and not sorted_.others:
+            return
+        if self._serving:
+            self.leading.admit(self.table, origin, sorted_, receipt_us)
+        elif origin.local and self.raft.leader_id not in (NO_NODE, self.config.node_id):
+            self.clients.forwarded(origin, sorted_)
+            forwarded.append((origin.conn_id, origin.principal, origin.address, sorted_.passed))
+        else:
+            why = "no leader is known" if origin.local else "this node does not lead"
+            refused = [door.no_quorum(r, why) for r in (*sorted_.logged, *sorted_.others)]
+            self._outbox.answers(origin, refused)
+
+    def _without_excess(self, origin: Origin, sorted_: door.Sorted) -> door.Sorted:
+        """Refuse to open more sessions than a connection may carry."""
+        refused = self.clients.note_opening(origin, (*sorted_.logged, *sorted_.others))
+        return (
+            door.without(sorted_, {answer[0] for answer in refused}, refused)
+            if refused
+            else sorted_
+        )
+
+    def _answer_here(self, origin: Origin, sorted_: door.Sorted, now_us: int) -> door.Sorted:
+        """Answer what any node answers by itself: a second hello, the node's status, stale reads."""
+        answers: list[Any] = []
+        for request in sorted_.others:
+            code = request[0]
+            if code == Op.HELLO:
+                answers.append(
+                    (
+                        request[1],
+                        int(Status.BAD_REQUEST),
+                        False,
+                        "request",
+                        "HELLO was answered already",
+                    )
+                )
+            elif code == Op.NODE_STATUS:
+                answers.append((request[1], int(Status.OK), True, self.status()))
+            elif (code == Op.GET and request[3]) or (code == Op.LIST and request[6]):
+                age_ms = 0 if self._serving else max(0, (now_us - self._heard_us) // 1_000)
+                answers.append(
+                    read_answer(self.table, request, age_ms=age_ms, leases=None, now_us=now_us)
+                )
+        if not answers:
+            return sorted_
+        self._outbox.answers(origin, answers)
+        return door.without(sorted_, {answer[0] for answer in answers}, [])
+
+    def _greet(self, origin: Origin, requests: tuple[Any, ...]) -> None:
+        answer = self.clients.hello(origin, requests, self.raft.membership)
+        origin.in_flight += 1
+        self._outbox.answers(origin, [answer])
+        if not origin.greeted:
+            self._close(origin, "hello", f"the hello was refused: {answer[3:]}")
+
+    def _close(self, origin: Origin, code: str, text: str) -> None:
+        if origin.local:
+            self._outbox.flush(self.raft.leader_id, self._effects)
+            self._effects.client_frames.append(ClientFrame(origin.conn_id, goodbye(code, text)))
+            self._effects.client_closes.append(CloseClient(origin.conn_id))
+            self.client_closed(origin.conn_id)
+
+    # consensus
+
+    def _may_propose(self) -> bool:
+        # While the log is being written the next batch gathers by itself (decision 1).
+        return (
+            self.is_leader
+            and self._serving_from is not None
+            and self._writing_since_us is None
+            and not self.raft.transferring
+        )
+
+    def _propose(self, wall_us: int, stamp_us: int) -> None:
+        if self._serving and self.leading.reads.wants_round:
+            self.leading.reads.round_begins(self.raft.start_round())
+        if not self._may_propose():
+            return
+        if self.leading.batcher:
+            batch = self.leading.batcher.take()
+            index = self._append(batch.data, wall_us, stamp_us)
+            self._proposed[index] = batch
+        elif self.table.needs_clock and stamp_us - self.raft.last_stamp_us >= STAMP_EVERY_US:
+            self._append(b"\x90", wall_us, stamp_us)
+
+    def _append(self, data: bytes, wall_us: int, stamp_us: int) -> Index:
+        return self.raft.propose(
+            EntryKind.BATCH,
+            data,
+            stamp_us=max(stamp_us, self.raft.last_stamp_us),
+            wall_us=max(wall_us, self.raft.last_wall_us),
+        )
+
+    def _consensus(self, now_us: int, wall_us: int) -> None:
+        """Carry out what raft is ready for, and again while that makes it ready for more."""
+        while True:
+            ready = self.raft.ready()
+            if ready.stepped_down:
+                self._stepped_down()
+            if ready.elected:
+                self._elected(wall_us)
+            self._carry_out(ready, now_us)
+            self._leader_changed()
+            self._apply()
+            if not ready.elected:
+                break
+        if self._round_confirmed and not self._to_apply and self._serving:
+            self.leading.confirmed(self.table, self._round_confirmed, self.clock.stamp_us)
+
+    def _elected(self, wall_us: int) -> None:
+        # A new leader continues the lease clock from the highest stamp in its log, not the highest applied (L7), and
+        # counts leases from this moment: it has its majority now (L5).
+        stamp_us = self.clock.continue_from(self.raft.last_stamp_us)
+        self.leading.begin(stamp_us)
+        self._serving_from = self.raft.begin_term(
+            stamp_us=max(stamp_us, self.raft.last_stamp_us),
+            wall_us=max(wall_us, self.raft.last_wall_us),
+        )
+        if not self.table.initialised:
+            ttl_ms = self.config.logged_renewal_ttl_ms
+            self.leading.batcher.command((int(Op.GENESIS), 0, wall_us, ttl_ms))
+        self._notice("elected", term=self.raft.term)
+
+    def _stepped_down(self) -> None:
+        self.leading.end(list(self._proposed.values()))
+        self._proposed.clear()
+        self._serving = False
+        self._serving_from = None
+        self._round_confirmed = 0
+        self._client_input = self._unserved + self._client_input
+        self._unserved = []
+        self._notice("stepped_down", term=self.raft.term)
+
+    def _leader_changed(self) -> None:
+        seen = (self.raft.term, self.raft.leader_id)
+        if seen == self._leader_seen:
+            return
+        if seen[1] != self._leader_seen[1] or seen[1] == NO_NODE:
+            self.clients.leader_lost()
+        if seen[1] != NO_NODE:
+            self._notice("leader", term=seen[0], leader=seen[1])
+        self._leader_seen = seen
+
+    def _carry_out(self, ready: Ready, now_us: int) -> None:
+        if ready.write is not None:
+            self._writes.append(ready.write)
+            if self._writing_since_us is None:
+                self._start_write(now_us)
+        for to, message, after_write in ready.messages:
+            frame = PeerFrame(to, peer_codec.encode(message))
+            if after_write <= self._durable:
+                self._effects.peer_frames.append(frame)
+            else:
+                self._held.append((after_write, frame))
+        if ready.round_confirmed:
+            self._round_confirmed = max(self._round_confirmed, ready.round_confirmed)
+        for peer, meta, offset, size in ready.snapshot_wanted:
+            self._effects.jobs.append(ReadChunkJob(peer, meta, offset, size))
+        for meta, offset, data, done, number in ready.snapshot_chunks:
+            self._effects.jobs.append(StoreChunkJob(number, meta, offset, data, done))
+        self._to_apply.extend(ready.committed)
+
+    # apply
+
+    def _apply(self) -> None:
+        commands = 0
+        while self._to_apply and commands < APPLY_COMMANDS_MAX:
+            entry = self._to_apply.popleft()
+            check(entry.index == self.applied_index + 1, "entries are applied in order, each once")
+            batch = self._proposed.pop(entry.index, None)
+            if batch is not None:
+                groups: tuple[Any, ...] = tuple([group.requests for group in batch.groups])
+            elif entry.kind is EntryKind.BATCH:
+                groups = unpack(entry.data, array_count_max=1 << 24)
+            else:
+                groups = ()
+            applied = self.table.apply(entry.index, entry.stamp_us, entry.wall_us, groups)
+            self.applied_index = entry.index
+            self.snapshots.applied(entry)
+            commands += sum(map(len, groups)) + 1
+            if self._serving:
+                self.leading.applied(self.table, batch, applied, self.clock.stamp_us)
+            elif entry.index == self._serving_from:
+                self._serving = True
+                self.leading.leases.start_arming(self.table)
+                self._notice("serving", term=self.raft.term)
+
+    # background
+
+    def _background(self, now_us: int) -> None:
+        if self._serving:
+            self.leading.leases.arm_slice()
+            self.leading.leases.tidy()
+        self._guard_disk(now_us)
+        if (
+            not self._sealed
+            and self._writing_since_us is None
+            and now_us - self._last_write_us >= SEAL_AFTER_US
+        ):
+            self._sealed = True
+            self._effects.jobs.append(SealJob())
+            self._effects.jobs.append(PrepareJob())
+            self.table.merge_index(limits.STEPS_PER_COMMAND_MAX)
+        job = self.snapshots.next_part(self.table, self.applied_index)
+        if job is not None:
+            self._effects.jobs.append(job)
+
+    def _guard_disk(self, now_us: int) -> None:
+        """Hand leadership over when the disk is full or does not answer (decision 17)."""
+        since = self._writing_since_us
+        stuck = since is not None and now_us - since > self.config.stall_us
+        if self.is_leader and (stuck or not self._segment_room) and not self.raft.transferring:
+            self.hand_over(now_us)
+
+    def hand_over(self, now_us: int) -> bool:
+        """Begin to transfer leadership to the member that is furthest. Return whether there is one to try."""
+        target = self.raft.transfer_target()
+        if not self.is_leader or target == NO_NODE:
+            return False
+        self.raft.transfer(target, now_us)
+        return True
+
+    def stop(self) -> None:
+        """Tell every client that this node goes away."""
+        for origin in list(self.clients.local.values()):
+            self._close(origin, "stopping", "this node is being stopped")
+
+    # for people
+
+    def status(self) -> dict[str, int | str | bool]:
+        """Return the answer to NODE_STATUS."""
+        raft = self.raft
+        member = raft.membership.get(self.config.node_id)
+        return {
+            "id": self.config.node_id,
+            "pid": self.config.pid,
+            "role": raft.role.name.lower(),
+            "term": raft.term,
+            "leader": raft.leader_id,
+            "commit_index": raft.commit_index,
+            "applied_index": self.applied_index,
+            "address": member.client_address if member is not None else "",
+            "healthy": self._serving or (not self.is_leader and raft.leader_id != NO_NODE),
+            "cluster_id": self.config.cluster_id,
+            "locks": self.table.lock_count,
+            "waiters": self.table.waiter_count,
+            "sessions": self.table.session_count,
+            "longest_gap_us": self.clock.longest_gap_us,
+        }
+
+    def _notice(self, event: str, **fields: int | str) -> None:
+        self._effects.notices.append(Notice(event, fields))

@@ -1,0 +1,145 @@
+"""What the driver wants done on the disk, as data, and the one function that does it.
+
+Production runs the jobs on the disk thread, in order; the simulator runs them in simulated time. The driver gets
+each job back with its result.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from raftlock.locks import LockTable
+from raftlock.storage import BadSnapshot, SnapshotGone, Store
+from raftlock_wire.entry import SnapshotMeta, Write
+from raftlock_wire.ids import NodeId
+
+
+class WriteJob(NamedTuple):
+    """Make these writes durable, in one record. Result: the number of the last one."""
+
+    writes: tuple[Write, ...]
+
+
+class SealJob(NamedTuple):
+    """Seal the log after 20 ms without writes (decision 10)."""
+
+
+class PrepareJob(NamedTuple):
+    """Preallocate the next segment. Result: False when there is no room (decision 12)."""
+
+
+class SaveSnapshotJob(NamedTuple):
+    """Write a snapshot's chunks to a temporary file. Result: None."""
+
+    first: SnapshotMeta | None
+    """With the first chunks: what names the snapshot, size and hash not yet known."""
+    chunks: tuple[bytes, ...]
+    last: bool
+    """Sync and rename. Result: the SnapshotMeta."""
+
+
+class CompactJob(NamedTuple):
+    """Delete what lies before a durable snapshot."""
+
+    meta: SnapshotMeta
+
+
+class ReadChunkJob(NamedTuple):
+    """Read a part of a snapshot for a peer. Result: the bytes, or None if the file is gone."""
+
+    peer: NodeId
+    meta: SnapshotMeta
+    offset: int
+    size: int
+
+
+class StoreChunkJob(NamedTuple):
+    """Store a part of a snapshot that the leader sent. Result: None."""
+
+    number: int
+    meta: SnapshotMeta
+    offset: int
+    data: bytes
+    done: bool
+
+
+class InstallJob(NamedTuple):
+    """Verify and install a received snapshot, and load its table. Result: the LockTable, or None if it was bad."""
+
+    meta: SnapshotMeta
+
+
+Job = (
+    WriteJob
+    | SealJob
+    | PrepareJob
+    | SaveSnapshotJob
+    | CompactJob
+    | ReadChunkJob
+    | StoreChunkJob
+    | InstallJob
+)
+
+
+def load_table(store: Store, meta: SnapshotMeta) -> LockTable:
+    """Read a snapshot's state."""
+    loader = LockTable.loader()
+    for chunk in store.snapshot_chunks(meta):
+        loader.feed(chunk)
+    return loader.finish()
+
+
+class JobRunner:
+    """Does jobs on a Store, one after the other. An error of the disk passes through: the process ends (decision 12)."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._snapshot: Any = None
+
+    def run(self, job: Job) -> Any:
+        """Do one job and return its result."""
+        store = self._store
+        match job:
+            case WriteJob(writes):
+                return store.write(writes)
+            case SealJob():
+                return store.seal()
+            case PrepareJob():
+                return store.prepare()
+            case SaveSnapshotJob(first, chunks, last):
+                return self._save(first, chunks, last=last)
+            case CompactJob(meta):
+                return store.compact(meta)
+            case ReadChunkJob(_, meta, offset, size):
+                try:
+                    return store.read_snapshot(meta, offset, size)
+                except SnapshotGone:
+                    return None
+            case StoreChunkJob(_, meta, offset, data, _):
+                return store.store_chunk(meta, offset, data)
+            case InstallJob(meta):
+                try:
+                    store.install_snapshot(meta)
+                except BadSnapshot:
+                    return None
+                return load_table(store, meta)
+
+    def _save(
+        self, first: SnapshotMeta | None, chunks: Sequence[bytes], *, last: bool
+    ) -> SnapshotMeta | None:
+        if first is not None:
+            if self._snapshot is not None:
+                self._snapshot.abort()
+            self._snapshot = self._store.begin_snapshot(
+                index=first.index,
+                term=first.term,
+                stamp_us=first.stamp_us,
+                wall_us=first.wall_us,
+                membership=first.membership,
+            )
+        for chunk in chunks:
+            self._snapshot.append(chunk)
+        if not last:
+            return None
+        meta: SnapshotMeta = self._snapshot.finish()
+        self._snapshot = None
+        return meta

@@ -1,0 +1,100 @@
+"""A node's data directory and what it says of the node: its identity, its cluster, and the state to start from.
+
+It owns the way from recovered storage to a Driver. It must not know sockets.
+"""
+
+import os
+import random
+import secrets
+
+from raftlock.locks import LockTable
+from raftlock.raft import Raft, RaftConfig
+from raftlock.server.config import ServerConfig
+from raftlock.server.driver import Driver, DriverConfig
+from raftlock.server.handshake import BootstrapSet
+from raftlock.server.jobs import load_table
+from raftlock.storage import Disk, Recovered, Store, StoreConfig
+from raftlock_wire.ids import NodeId
+from raftlock_wire.limits import LOGGED_RENEWAL_TTL_MS_DEFAULT
+from raftlock_wire.membership import Membership, decode_membership
+
+
+def open_store(disk: Disk, *, node_id: NodeId, segment_size: int) -> "NodeStore":
+    """Open a data directory; format it first if it is empty."""
+    if not disk.list():
+        Store.format(disk, node_id=node_id, incarnation=secrets.token_hex(16))
+    store, recovered = Store.open(
+        disk, node_id=node_id, config=StoreConfig(segment_size=segment_size)
+    )
+    return NodeStore(store, recovered)
+
+
+class NodeStore:
+    """Who this node is, as its disk says."""
+
+    def __init__(self, store: Store, recovered: Recovered) -> None:
+        self.store = store
+        self._recovered = recovered
+        self.node_id = recovered.node_id
+        self.incarnation = recovered.incarnation
+        self.cluster_id: str | None = recovered.cluster_id
+        self.first_membership: Membership = recovered.first_membership or Membership()
+        self.logged_renewal_ttl_ms = (
+            recovered.logged_renewal_ttl_ms or LOGGED_RENEWAL_TTL_MS_DEFAULT
+        )
+        self.membership = self.first_membership
+        """Whom this node calls, and whom it lets in."""
+
+    def set_cluster(self, message: BootstrapSet) -> None:
+        """Make the first membership durable. The caller has checked that it lists this node."""
+        first = decode_membership(message.first_membership)
+        self.store.set_cluster(
+            cluster_id=message.cluster_id,
+            membership=first,
+            logged_renewal_ttl_ms=message.logged_renewal_ttl_ms,
+        )
+        self.cluster_id = message.cluster_id
+        self.first_membership = self.membership = first
+        self.logged_renewal_ttl_ms = message.logged_renewal_ttl_ms
+
+    def make_driver(self, config: ServerConfig, *, now_us: int, rng: random.Random) -> Driver:
+        """Build the core from what the disk held."""
+        recovered = self._recovered
+        snapshot = recovered.snapshot
+        table = LockTable() if snapshot is None else load_table(self.store, snapshot)
+        first = (
+            self.first_membership if snapshot is None else decode_membership(snapshot.membership)
+        )
+        raft = Raft(
+            config=RaftConfig(
+                node_id=self.node_id,
+                heartbeat_us=config.heartbeat_ms * 1_000,
+                election_min_us=config.election_min_ms * 1_000,
+                election_max_us=config.election_max_ms * 1_000,
+            ),
+            hard_state=recovered.hard_state,
+            membership=first,
+            snapshot=snapshot,
+            entries=recovered.entries,
+            rng=rng,
+            now_us=now_us,
+        )
+        assert self.cluster_id is not None
+        return Driver(
+            config=DriverConfig(
+                node_id=self.node_id,
+                cluster_id=self.cluster_id,
+                logged_renewal_ttl_ms=self.logged_renewal_ttl_ms,
+                stall_us=config.election_min_ms * 1_000,
+                snapshot_log_size=config.snapshot_log_size,
+                pid=os.getpid(),
+            ),
+            raft=raft,
+            table=table,
+            applied=snapshot,
+            membership=first,
+        )
+
+    def close(self) -> None:
+        """Close the files and let go of the directory."""
+        self.store.close()

@@ -1,0 +1,311 @@
+"""The wiring of one node: sockets, the disk thread and the clock around a Driver.
+
+It owns what is impure, and decides nothing: everything that matters happens in `Driver.turn`.
+"""
+
+import asyncio
+import gc
+import logging
+import os
+import random
+import time
+from typing import Any
+
+from raftlock.server import handshake
+from raftlock.server.clients import goodbye
+from raftlock.server.config import ServerConfig
+from raftlock.server.disk_thread import DiskThread
+from raftlock.server.driver import Driver
+from raftlock.server.effects import Effects
+from raftlock.server.jobs import Job, JobRunner
+from raftlock.server.membership_store import NodeStore
+from raftlock.server.peers import Peers
+from raftlock.transport.connections import Connection
+from raftlock_wire import limits
+from raftlock_wire.errors import BadFrame, FrameTooLarge
+from raftlock_wire.ids import NodeId
+
+log = logging.getLogger("raftlock.node")
+
+HAND_OVER_S = 1.0
+"""A node that stops waits so long for another one to lead."""
+COLLECT_EVERY_S = 10.0
+
+
+class Node:
+    """One running node. Create it in a running loop; `run` returns when it has stopped."""
+
+    def __init__(self, config: ServerConfig, store: NodeStore) -> None:
+        self._config = config
+        self._store = store
+        self._loop = asyncio.get_running_loop()
+        self._rng = random.SystemRandom()
+        self._driver: Driver | None = None
+        self._disk: DiskThread | None = None
+        self._failure: BaseException | None = None
+        self._stopped = asyncio.Event()
+        self._stopping = False
+        self._turn_due = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._connections: dict[int, Connection] = {}
+        # A result meant for a connection of an earlier life of this process finds none: ids start anywhere.
+        self._next_conn_id = self._rng.randrange(1, 1 << 50)
+        self._peers = Peers(self, store, jitter=self._rng.random)
+        self._clients = ClientListener(self)
+
+    # life
+
+    async def run(self) -> None:
+        """Serve until `stop` is called or the disk fails. Raise what ended it, if that was an error."""
+        host, _, port = self._config.peer_address.rpartition(":")
+        peer_server = await self._loop.create_server(self._peers.incoming, host, int(port))
+        host, _, port = self._config.client_address.rpartition(":")
+        client_server = await self._loop.create_server(
+            self._clients.incoming, host, int(port), backlog=4_096
+        )
+        log.info(
+            "event=listening client=%s peer=%s",
+            self._config.client_address,
+            self._config.peer_address,
+        )
+        try:
+            if self._store.cluster_id is None:
+                log.info("event=waiting why=no_cluster incarnation=%s", self._store.incarnation)
+            else:
+                self.start_driver()
+            await self._stopped.wait()
+        finally:
+            client_server.close()
+            peer_server.close()
+            await self._peers.stop()
+            if self._disk is not None and self._failure is None:
+                self._disk.stop()
+            self._store.close()
+        if self._failure is not None:
+            raise self._failure
+
+    def start_driver(self) -> None:
+        """Begin to take part in the cluster that the store knows."""
+        self._driver = self._store.make_driver(self._config, now_us=self._now_us(), rng=self._rng)
+        self._disk = DiskThread(JobRunner(self._store.store), done=self._job_done, failed=self.fail)
+        self._disk.start()
+        self._peers.start()
+        # Everything built so far lives as long as the process: the collector need not look at it again (decision 17).
+        gc.collect()
+        gc.freeze()
+        gc.disable()
+        self._loop.call_later(COLLECT_EVERY_S, self._collect)
+        self.wake()
+
+    def _collect(self) -> None:
+        # Young garbage only: our own structures have no cycles, so a full collection would only be a stall.
+        gc.collect(1)
+        self._loop.call_later(COLLECT_EVERY_S, self._collect)
+
+    def fail(self, error: BaseException) -> None:
+        """End the process for an error that nothing may follow (decision 12, style: a bug)."""
+        if self._failure is None:
+            self._failure = error
+        self._stopped.set()
+
+    async def stop(self) -> None:
+        """Hand leadership over, say goodbye, and let `run` return."""
+        if self._stopping:
+            return
+        self._stopping = True
+        driver = self._driver
+        if driver is not None:
+            until = self._loop.time() + HAND_OVER_S
+            if driver.hand_over(self._now_us()):
+                self.wake()
+                while driver.is_leader and self._loop.time() < until and not self._stopped.is_set():
+                    await asyncio.sleep(0.01)
+            driver.stop()
+            self._turn()
+        for connection in list(self._connections.values()):
+            connection.close()
+        self._stopped.set()
+
+    # turns
+
+    def wake(self) -> None:
+        """Take a turn when the input that is ready has been read."""
+        if not self._turn_due:
+            self._turn_due = True
+            self._loop.call_soon(self._turn)
+
+    def _turn(self) -> None:
+        self._turn_due = False
+        if self._driver is None or self._stopped.is_set():
+            return
+        try:
+            effects = self._driver.turn(self._now_us(), time.time_ns() // 1_000)
+        except Exception as error:  # noqa: BLE001 - a bug in the core: the node stops rather than guess (decision 6)
+            log.exception("event=failed")
+            self.fail(error)
+            return
+        self._carry_out(effects)
+        if self._timer is not None:
+            self._timer.cancel()
+        delay_us = effects.wake_us - self._now_us()
+        if delay_us <= 0:
+            self.wake()
+            self._timer = None
+        else:
+            self._timer = self._loop.call_later(delay_us / 1e6, self.wake)
+
+    def _carry_out(self, effects: Effects) -> None:
+        assert self._disk is not None
+        for job in effects.jobs:
+            self._disk.submit(job)
+        for peer, payload in effects.peer_frames:
+            self._peers.send(peer, payload)
+        for conn_id, payload in effects.client_frames:
+            connection = self._connections.get(conn_id)
+            if connection is not None:
+                connection.send(payload)
+                self.limit_input(connection)
+        for (conn_id,) in effects.client_closes:
+            connection = self._connections.get(conn_id)
+            if connection is not None:
+                connection.close()
+        for event, fields in effects.notices:
+            log.info(
+                "event=%s %s", event, " ".join(f"{name}={value}" for name, value in fields.items())
+            )
+
+    def limit_input(self, connection: Connection) -> None:
+        """Stop reading from a connection with too many requests without an answer (decision 16)."""
+        assert self._driver is not None
+        origin = self._driver.clients.local.get(connection.tag)
+        if origin is not None:
+            connection.want_input(origin.in_flight < limits.REQUESTS_PER_CONNECTION_MAX)
+
+    @staticmethod
+    def _now_us() -> int:
+        # Rounded up: a receipt may never be before the clock's own reading (L4).
+        return -(-time.monotonic_ns() // 1_000)
+
+    def _job_done(self, job: Job, result: Any) -> None:
+        assert self._driver is not None
+        self._driver.job_done(job, result)
+        self.wake()
+
+    # clients
+
+    @property
+    def driver(self) -> Driver | None:
+        """Return the driver, or None while the node has no cluster."""
+        return self._driver
+
+    def client_connected(self, connection: Connection) -> None:
+        """Let a client in, and close what says no hello in time."""
+        if (
+            self._driver is None
+            or self._stopping
+            or len(self._connections) >= limits.CONNECTIONS_MAX
+        ):
+            why = (
+                "too many connections"
+                if self._driver is not None
+                else "this node has no cluster yet"
+            )
+            connection.send(goodbye("refused", why))
+            connection.close()
+            return
+        connection.tag = self._next_conn_id
+        self._next_conn_id += 1
+        self._connections[connection.tag] = connection
+        self._driver.client_opened(connection.tag, connection.address)
+        self._loop.call_later(limits.HELLO_TIMEOUT_MS / 1_000, self._check_hello, connection)
+
+    def _check_hello(self, connection: Connection) -> None:
+        assert self._driver is not None
+        origin = self._driver.clients.local.get(connection.tag)
+        if origin is not None and not origin.greeted:
+            connection.send(goodbye("hello", f"no hello within {limits.HELLO_TIMEOUT_MS} ms"))
+            connection.close()
+
+    def client_frame(self, connection: Connection, payload: bytes) -> None:
+        """Take a client's frame."""
+        if self._driver is not None and connection.tag:
+            self._driver.client_frame(connection.tag, payload)
+            self.wake()
+
+    def client_disconnected(self, connection: Connection) -> None:
+        """Forget a client's connection."""
+        if self._connections.pop(connection.tag, None) is not None and self._driver is not None:
+            self._driver.client_closed(connection.tag)
+            self.wake()
+
+    # peers
+
+    def peer_frame(self, connection: Connection, peer: NodeId, payload: bytes) -> None:
+        """Take a member's frame."""
+        assert self._driver is not None
+        try:
+            self._driver.peer_frame(peer, payload)
+        except BadFrame as error:
+            log.warning("event=bad_peer_frame peer=%d why=%s", peer, error)
+            connection.abort()
+        self.wake()
+
+    def peer_lost(self, peer: NodeId) -> None:
+        """Learn that a link with a member is gone."""
+        if self._driver is not None:
+            self._driver.link_lost(peer)
+            self.wake()
+
+    def bootstrap(self, message: handshake.BootstrapSet) -> str:
+        """Take a first membership, from the command or from a member. Return why not, or empty text."""
+        if self._store.cluster_id is not None:
+            return (
+                ""
+                if self._store.cluster_id == message.cluster_id
+                else f"cluster {self._store.cluster_id}"
+            )
+        self._store.set_cluster(message)
+        self.start_driver()
+        return ""
+
+    @property
+    def config(self) -> ServerConfig:
+        """Return this node's configuration."""
+        return self._config
+
+
+class ClientListener:
+    """Hands the life of client connections to the node."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+
+    def incoming(self) -> Connection:
+        """Make the protocol of a new connection."""
+        return Connection(
+            self,
+            frame_size_max=limits.FRAME_SIZE_MAX,
+            close_backlog_size=limits.WRITE_BUFFER_CLOSE_SIZE,
+        )
+
+    def connected(self, connection: Connection) -> None:
+        """See ConnectionHandler."""
+        self._node.client_connected(connection)
+
+    def received(self, connection: Connection, payload: bytes) -> None:
+        """See ConnectionHandler."""
+        self._node.client_frame(connection, payload)
+
+    def refused(self, connection: Connection, error: FrameTooLarge) -> None:
+        """See ConnectionHandler."""
+        connection.send(goodbye("frame_too_large", str(error)))
+        connection.close()
+
+    def disconnected(self, connection: Connection) -> None:
+        """See ConnectionHandler."""
+        self._node.client_disconnected(connection)
+
+
+def process_id() -> int:
+    """Return this process's id."""
+    return os.getpid()

@@ -1,0 +1,229 @@
+"""The links between members: each node calls each other one, and speaks on its own call (decision 13).
+
+It owns the hellos on both ends and which connection belongs to which member. It must not know what members say.
+"""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from raftlock.server import handshake
+from raftlock.server.membership_store import NodeStore
+from raftlock.transport.connections import Connection, Link
+from raftlock_wire import limits
+from raftlock_wire.errors import BadFrame, FrameTooLarge
+from raftlock_wire.ids import NO_NODE, NodeId
+from raftlock_wire.limits import PROTOCOL_VERSION
+
+if TYPE_CHECKING:
+    from raftlock.server.node import Node
+
+
+class Peers:
+    """All links of a node with the other members."""
+
+    def __init__(self, node: "Node", store: NodeStore, *, jitter: Callable[[], float]) -> None:
+        self._node = node
+        self._store = store
+        self._jitter = jitter
+        self._links: dict[NodeId, Link] = {}
+        self._out: dict[NodeId, Connection] = {}
+        self._in: dict[NodeId, Connection] = {}
+        self._open: dict[Connection, None] = {}
+
+    def start(self) -> None:
+        """Call every other member."""
+        for member in self._store.membership.members:
+            if member.node_id != self._store.node_id:
+                caller = Caller(self, member.node_id)
+                link = Link(
+                    lambda address=member.peer_address: address,  # type: ignore[misc]
+                    caller,
+                    tag=member.node_id,
+                    jitter=self._jitter,
+                )
+                self._links[member.node_id] = link
+                link.start()
+
+    async def stop(self) -> None:
+        """Close everything."""
+        for link in self._links.values():
+            await link.stop()
+        for connection in list(self._open):
+            connection.close()
+
+    def send(self, peer: NodeId, payload: bytes) -> None:
+        """Send to a member over our link to it. Lost if there is none: consensus sends again."""
+        connection = self._out.get(peer)
+        if connection is not None:
+            connection.send(payload)
+
+    # our calls
+
+    def hello(self, peer: NodeId) -> bytes:
+        """Return the hello to a member."""
+        store = self._store
+        assert store.cluster_id is not None
+        return handshake.encode(
+            handshake.PeerHello(
+                PROTOCOL_VERSION,
+                store.node_id,
+                store.incarnation,
+                peer,
+                store.cluster_id,
+                store.first_membership.encode(),
+                store.logged_renewal_ttl_ms,
+            )
+        )
+
+    def called(self, connection: Connection, peer: NodeId, answer: handshake.HelloAnswer) -> bool:
+        """Take a member's answer to our hello. Return whether the link may be used."""
+        member = self._store.membership.get(peer)
+        if not answer.accepted or member is None or member.incarnation != answer.incarnation:
+            return False
+        self._out[peer] = connection
+        self._node.wake()
+        return True
+
+    def call_lost(self, connection: Connection, peer: NodeId) -> None:
+        """Learn that our link to a member is gone."""
+        if self._out.get(peer) is connection:
+            del self._out[peer]
+            self._node.peer_lost(peer)
+
+    # their calls
+
+    def incoming(self) -> Connection:
+        """Make the protocol of a call that comes in."""
+        return Connection(
+            self,
+            frame_size_max=limits.PEER_FRAME_SIZE_MAX,
+            close_backlog_size=limits.WRITE_BUFFER_CLOSE_SIZE,
+        )
+
+    def connected(self, connection: Connection) -> None:
+        """See ConnectionHandler."""
+        self._open[connection] = None
+
+    def received(self, connection: Connection, payload: bytes) -> None:
+        """See ConnectionHandler."""
+        if connection.tag:
+            self._node.peer_frame(connection, NodeId(connection.tag), payload)
+            return
+        try:
+            message = handshake.decode(payload)
+        except BadFrame:
+            connection.abort()
+            return
+        match message:
+            case None:
+                self._tell(connection)
+            case handshake.BootstrapSet():
+                self._set(connection, message)
+            case handshake.PeerHello():
+                self._accept(connection, message)
+            case _:
+                connection.abort()
+
+    def refused(self, connection: Connection, error: FrameTooLarge) -> None:
+        """See ConnectionHandler."""
+        del error
+        connection.abort()
+
+    def disconnected(self, connection: Connection) -> None:
+        """See ConnectionHandler."""
+        self._open.pop(connection, None)
+        peer = NodeId(connection.tag)
+        if peer != NO_NODE and self._in.get(peer) is connection:
+            del self._in[peer]
+            self._node.peer_lost(peer)
+
+    def _tell(self, connection: Connection) -> None:
+        store, config = self._store, self._node.config
+        connection.send(
+            handshake.encode(
+                handshake.BootstrapTell(
+                    store.node_id,
+                    store.incarnation,
+                    store.cluster_id or "",
+                    config.peer_address,
+                    config.client_address,
+                )
+            )
+        )
+
+    def _set(self, connection: Connection, message: handshake.BootstrapSet) -> None:
+        store = self._store
+        why = handshake.refuse_first(
+            message.first_membership,
+            message.cluster_id,
+            node_id=store.node_id,
+            incarnation=store.incarnation,
+            cluster_id=store.cluster_id,
+        )
+        why = why or self._node.bootstrap(message)
+        connection.send(handshake.encode(handshake.BootstrapDone(not why, why)))
+
+    def _accept(self, connection: Connection, hello: handshake.PeerHello) -> None:
+        store = self._store
+        why = handshake.refuse_hello(
+            hello,
+            node_id=store.node_id,
+            incarnation=store.incarnation,
+            cluster_id=store.cluster_id,
+            membership=store.membership,
+        )
+        if not why and store.cluster_id is None:
+            why = self._node.bootstrap(
+                handshake.BootstrapSet(
+                    hello.cluster_id, hello.first_membership, hello.logged_renewal_ttl_ms
+                )
+            )
+        connection.send(handshake.encode(handshake.HelloAnswer(not why, why, store.incarnation)))
+        if why:
+            connection.close()
+            return
+        connection.tag = hello.from_id
+        earlier = self._in.get(hello.from_id)
+        self._in[hello.from_id] = connection
+        if earlier is not None:
+            # The member called again before we saw the end of its last call: what that one carried may be lost.
+            self._node.peer_lost(hello.from_id)
+            earlier.abort()
+
+
+class Caller:
+    """The life of our call to one member."""
+
+    def __init__(self, peers: Peers, peer: NodeId) -> None:
+        self._peers = peers
+        self._peer = peer
+        self._accepted: Connection | None = None
+
+    def connected(self, connection: Connection) -> None:
+        """See ConnectionHandler."""
+        connection.send(self._peers.hello(self._peer))
+
+    def received(self, connection: Connection, payload: bytes) -> None:
+        """Take the answer to the hello; a member says nothing else on our call."""
+        try:
+            message = handshake.decode(payload)
+        except BadFrame:
+            connection.abort()
+            return
+        if (
+            not isinstance(message, handshake.HelloAnswer)
+            or self._accepted is connection
+            or not self._peers.called(connection, self._peer, message)
+        ):
+            connection.abort()
+            return
+        self._accepted = connection
+
+    def refused(self, connection: Connection, error: FrameTooLarge) -> None:
+        """See ConnectionHandler."""
+        del error
+        connection.abort()
+
+    def disconnected(self, connection: Connection) -> None:
+        """See ConnectionHandler."""
+        self._peers.call_lost(connection, self._peer)

@@ -1,0 +1,113 @@
+"""Deadlines by key: a heap of 10 ms buckets.
+
+It owns which keys are armed and when each is due. It does not know what a key is.
+
+A bucket costs one dict entry to arm and one to disarm, where a heap of single deadlines pays log n. A key that is
+armed again later stays in its old bucket and moves when that comes due, so a renewal is one dict write. What is
+disarmed after it moved leaves a dead entry; `dead` counts them, and `tidy` keeps them below the living.
+"""
+
+import heapq
+from collections.abc import Iterator
+from typing import Generic, TypeVar
+
+BUCKET_US = 10_000
+DEAD_ALLOWED = 10_000
+
+Item = TypeVar("Item")
+
+
+class Timers(Generic[Item]):
+    """Which keys are due, in order of their deadlines to the bucket."""
+
+    def __init__(self) -> None:
+        self.deadlines: dict[int, int] = {}
+        """Key to deadline, in microseconds: the truth. Buckets only say where to look."""
+        self._buckets: dict[int, dict[int, Item]] = {}
+        self._order: list[int] = []
+        self.dead = 0
+
+    def __len__(self) -> int:
+        return len(self.deadlines)
+
+    def arm(self, key: int, item: Item, deadline_us: int) -> None:
+        """Make `key` due at `deadline_us`, instead of any earlier deadline of it."""
+        known = key in self.deadlines
+        self.deadlines[key] = deadline_us
+        if not known:
+            self._place(key, item, deadline_us)
+
+    def extend(self, key: int, deadline_us: int) -> None:
+        """Move the deadline of an armed key, but never back (rule L3: nothing moves a receipt back)."""
+        if deadline_us > self.deadlines[key]:
+            self.deadlines[key] = deadline_us
+
+    def shorten(self, key: int, item: Item, deadline_us: int) -> None:
+        """Give an armed key a deadline that may be earlier than the one it has."""
+        self.disarm(key)
+        self.arm(key, item, deadline_us)
+
+    def disarm(self, key: int) -> None:
+        """Forget `key`; nothing happens if it is not armed."""
+        deadline_us = self.deadlines.pop(key, None)
+        if deadline_us is None:
+            return
+        bucket = self._buckets.get(deadline_us // BUCKET_US)
+        if bucket is None or bucket.pop(key, None) is None:
+            self.dead += 1
+
+    def due(self, now_us: int, count_max: int) -> list[tuple[int, Item]]:
+        """Return up to `count_max` keys whose deadline has passed, and disarm them. Never one early."""
+        found: list[tuple[int, Item]] = []
+        while self._order and len(found) < count_max:
+            tick = self._order[0]
+            # A bucket is looked at when its last deadline has passed: late by up to 10 ms, never early.
+            if (tick + 1) * BUCKET_US > now_us:
+                break
+            bucket = self._buckets[tick]
+            while bucket and len(found) < count_max:
+                key, item = bucket.popitem()
+                deadline_us = self.deadlines.get(key)
+                if deadline_us is None:
+                    self.dead -= 1
+                elif deadline_us > now_us:
+                    self._place(key, item, deadline_us)
+                else:
+                    del self.deadlines[key]
+                    found.append((key, item))
+            if not bucket:
+                heapq.heappop(self._order)
+                del self._buckets[tick]
+        return found
+
+    def next_us(self) -> int | None:
+        """Return the time when `due` has something to look at, or None."""
+        return (self._order[0] + 1) * BUCKET_US if self._order else None
+
+    def tidy(self) -> None:
+        """Drop dead entries when they outnumber the living, one pass over the buckets."""
+        if self.dead <= len(self.deadlines) + DEAD_ALLOWED:
+            return
+        for bucket in self._buckets.values():
+            for key in [key for key in bucket if key not in self.deadlines]:
+                del bucket[key]
+        self.dead = 0
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self.deadlines.clear()
+        self._buckets.clear()
+        self._order.clear()
+        self.dead = 0
+
+    def keys(self) -> Iterator[int]:
+        """Iterate over the armed keys."""
+        return iter(self.deadlines)
+
+    def _place(self, key: int, item: Item, deadline_us: int) -> None:
+        tick = deadline_us // BUCKET_US
+        bucket = self._buckets.get(tick)
+        if bucket is None:
+            bucket = self._buckets[tick] = {}
+            heapq.heappush(self._order, tick)
+        bucket[key] = item

@@ -1,0 +1,1 @@
+"""Bytes in and out: frames over TCP, under uvloop. It knows connections and frames, and not what they mean."""
