@@ -34,6 +34,7 @@ from raftlock.server.lease_clock import LeaseClock
 from raftlock.server.origin import Origin
 from raftlock.server.outbox import Outbox
 from raftlock.server.snapshots import Snapshots
+from raftlock.storage import Prepared
 from raftlock_wire import limits
 from raftlock_wire.codec import unpack
 from raftlock_wire.entry import Entry, EntryKind, SnapshotMeta, Write
@@ -102,7 +103,7 @@ class Driver:
         self._sealed = True
         self._last_write_us = 0
         self._segment_room = True
-        self._prepare_wanted = True
+        self._preparing = False
         self._to_apply: deque[Entry] = deque()
         self._round_confirmed = 0
         self._serving_from: Index | None = None
@@ -199,13 +200,18 @@ class Driver:
         for job, result in jobs:
             match job:
                 case WriteJob():
-                    self._durable = result
+                    self._durable = result.number
                     self._writing_since_us = None
                     self._last_write_us = now_us
                     self._sealed = False
-                    self.raft.durable(result)
+                    self.raft.durable(result.number)
+                    if not result.spare_is_ready:
+                        self._prepare()
                 case PrepareJob():
-                    self._segment_room = result
+                    self._preparing = False
+                    self._segment_room = result is not Prepared.NO_ROOM
+                    if result is Prepared.MORE and self._writing_since_us is None:
+                        self._prepare()
                 case StoreChunkJob(number, meta, _, _, done):
                     if done:
                         self._effects.jobs.append(InstallJob(meta))
@@ -227,6 +233,12 @@ class Driver:
             self._start_write(now_us)
         while self._held and self._held[0][0] <= self._durable:
             self._effects.peer_frames.append(self._held.popleft()[1])
+
+    def _prepare(self) -> None:
+        """Let a slice of the next segment be preallocated, one at a time between the writes."""
+        if not self._preparing:
+            self._preparing = True
+            self._effects.jobs.append(PrepareJob())
 
     def _start_write(self, now_us: int) -> None:
         # One write at a time (decision 10): what comes meanwhile is the next record.
@@ -280,9 +292,9 @@ class Driver:
                     self.clients.result(conn_id, payload)
             elif code == peer_codec.FORWARD_CLOSED:
                 for conn_id in message[1]:
-                    origin = self.clients.closed_behind(peer, conn_id)
-                    if origin is not None:
-                        self.leading.forget(origin)
+                    gone = self.clients.closed_behind(peer, conn_id)
+                    if gone is not None:
+                        self.leading.forget(gone)
 
     # clients
 
@@ -532,7 +544,7 @@ class Driver:
         ):
             self._sealed = True
             self._effects.jobs.append(SealJob())
-            self._effects.jobs.append(PrepareJob())
+            self._prepare()
             self.table.merge_index(limits.STEPS_PER_COMMAND_MAX)
         job = self.snapshots.next_part(self.table, self.applied_index)
         if job is not None:

@@ -14,9 +14,18 @@ from raftlock_wire.ids import NodeId
 
 
 class WriteJob(NamedTuple):
-    """Make these writes durable, in one record. Result: the number of the last one."""
+    """Make these writes durable, in one record. Result: a WriteDone."""
 
     writes: tuple[Write, ...]
+
+
+class WriteDone(NamedTuple):
+    """The result of a WriteJob."""
+
+    number: int
+    """All writes up to this one are durable."""
+    spare_is_ready: bool
+    """Whether the next segment is preallocated."""
 
 
 class SealJob(NamedTuple):
@@ -24,7 +33,7 @@ class SealJob(NamedTuple):
 
 
 class PrepareJob(NamedTuple):
-    """Preallocate the next segment. Result: False when there is no room (decision 12)."""
+    """Preallocate a slice of the next segment. Result: a Prepared (decision 12)."""
 
 
 class SaveSnapshotJob(NamedTuple):
@@ -100,7 +109,7 @@ class JobRunner:
         store = self._store
         match job:
             case WriteJob(writes):
-                return store.write(writes)
+                return WriteDone(store.write(writes), store.spare_is_ready)
             case SealJob():
                 return store.seal()
             case PrepareJob():

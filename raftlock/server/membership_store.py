@@ -13,7 +13,7 @@ from raftlock.server.config import ServerConfig
 from raftlock.server.driver import Driver, DriverConfig
 from raftlock.server.handshake import BootstrapSet
 from raftlock.server.jobs import load_table
-from raftlock.storage import Disk, Recovered, Store, StoreConfig
+from raftlock.storage import Disk, Prepared, Recovered, Store, StoreConfig
 from raftlock_wire.ids import NodeId
 from raftlock_wire.limits import LOGGED_RENEWAL_TTL_MS_DEFAULT
 from raftlock_wire.membership import Membership, decode_membership
@@ -21,7 +21,7 @@ from raftlock_wire.membership import Membership, decode_membership
 
 def open_store(disk: Disk, *, node_id: NodeId, segment_size: int) -> "NodeStore":
     """Open a data directory; format it first if it is empty."""
-    if not disk.list():
+    if not Store.is_formatted(disk):
         Store.format(disk, node_id=node_id, incarnation=secrets.token_hex(16))
     store, recovered = Store.open(
         disk, node_id=node_id, config=StoreConfig(segment_size=segment_size)
@@ -59,6 +59,9 @@ class NodeStore:
 
     def make_driver(self, config: ServerConfig, *, now_us: int, rng: random.Random) -> Driver:
         """Build the core from what the disk held."""
+        # The first write must not wait for a whole segment: a leader would be taken for lost meanwhile.
+        while self.store.prepare() is Prepared.MORE:
+            pass
         recovered = self._recovered
         snapshot = recovered.snapshot
         table = LockTable() if snapshot is None else load_table(self.store, snapshot)

@@ -140,7 +140,7 @@ class Node:
             return
         try:
             effects = self._driver.turn(self._now_us(), time.time_ns() // 1_000)
-        except Exception as error:  # noqa: BLE001 - a bug in the core: the node stops rather than guess (decision 6)
+        except Exception as error:
             log.exception("event=failed")
             self.fail(error)
             return

@@ -7,7 +7,7 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, cast
 
 from raftlock.transport.frames import FramedProtocol, frame
 from raftlock_wire import limits
@@ -66,8 +66,9 @@ class Connection(FramedProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Tune the socket and tell the handler (asyncio.BaseProtocol)."""
-        assert isinstance(transport, asyncio.Transport)
         tune(transport)
+        # uvloop's transport is one by its methods, not by its class.
+        transport = cast("asyncio.Transport", transport)
         transport.set_write_buffer_limits(high=limits.WRITE_BUFFER_PAUSE_SIZE)
         self._transport = transport
         self.address = address_text(transport)
@@ -100,7 +101,7 @@ class Connection(FramedProtocol):
         self._writable = True
         self._reading()
 
-    def want_input(self, wanted: bool) -> None:  # noqa: FBT001 - the one thing this sets
+    def want_input(self, wanted: bool) -> None:
         """Say whether more requests are welcome: false while too many are without an answer."""
         if wanted != self._wanted:
             self._wanted = wanted

@@ -18,3 +18,5 @@ FencingToken = NewType("FencingToken", int)
 """The number of a grant. Larger than that of every grant before it; fits in 53 bits (rule T1)."""
 
 NO_NODE = NodeId(0)
+NO_TERM = Term(0)
+NO_INDEX = Index(0)

@@ -1,0 +1,1 @@
+"""Loads and figures: `python -m bench throughput`. What is measured here is never asserted in a test."""

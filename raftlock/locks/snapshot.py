@@ -1,0 +1,266 @@
+"""A snapshot of exactly the state at one index, as a stream of chunks that does not stall the loop (decision 14).
+
+Each bucket is copied before its first change after the index, the rest in slices as the stream goes. A chunk is one
+msgpack array that begins with its kind.
+"""
+
+from collections import OrderedDict
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+from zlib import crc32
+
+from raftlock.locks.records import Grant, Outcome, Session, Settings, Waiter
+from raftlock_wire.codec import pack, unpack
+from raftlock_wire.invariant import check
+from raftlock_wire.messages import GrantState
+from raftlock_wire.status import Status
+
+if TYPE_CHECKING:
+    from raftlock.locks.table import LockTable
+
+FORMAT = 1
+HEAD, LOCKS, QUEUE, SESSION, ORDER, END = range(6)
+_ARRAY_MAX = 1 << 24
+
+
+class SnapshotStream:
+    """The state at the index where it was made, whatever changes meanwhile."""
+
+    def __init__(self, table: "LockTable") -> None:
+        self._table = table
+        self._head = _head(table)
+        self._order = (list(table.handing_on), list(table.ending))
+        self._buckets = table.buckets
+        self._sessions = table.sessions
+        self._all_queues = table.queues
+        self._copied: dict[int, list[bytes]] = {}
+        self._done_buckets = 0
+        self._session_copies: dict[int, bytes | None] = {}
+        self._queue_names: dict[int, list[str]] = {}
+        for name in table.queues:
+            self._queue_names.setdefault(_number(name), []).append(name)
+        self._parts = self._stream()
+
+    def next_chunk(self) -> bytes | None:
+        """Return the next chunk, or None when the snapshot is complete."""
+        return next(self._parts, None)
+
+    def before_bucket(self, table: "LockTable", number: int) -> None:
+        """Copy a bucket that is about to change, unless it has been streamed or copied."""
+        del table
+        if number >= self._done_buckets and number not in self._copied:
+            self._copied[number] = self._encode_bucket(number)
+
+    def before_session(self, session: Session) -> None:
+        """Copy a session that is about to change, unless it has been streamed or copied."""
+        if session.session_id not in self._session_copies:
+            self._session_copies[session.session_id] = _encode_session(session)
+
+    def before_new_session(self, session_id: int) -> None:
+        """Keep a session that is made after the index out of the snapshot."""
+        self._session_copies[session_id] = None
+
+    def _encode_bucket(self, number: int) -> list[bytes]:
+        chunks: list[bytes] = []
+        grants = self._buckets[number]
+        if grants:
+            chunks.append(pack((LOCKS, [tuple(grant) for grant in grants.values()])))
+        for name in self._queue_names.get(number, ()):
+            queue = self._all_queues.get(name)
+            if queue is not None:
+                chunks.append(pack((QUEUE, name, [tuple(waiter) for waiter in queue.values()])))
+        return chunks
+
+    def _stream(self) -> Iterator[bytes]:
+        yield self._head
+        for number in range(len(self._buckets)):
+            chunks = self._copied.pop(number, None)
+            if chunks is None:
+                chunks = self._encode_bucket(number)
+            self._done_buckets = number + 1
+            yield from chunks
+        for bucket in self._sessions:
+            for session_id in sorted(bucket):
+                session = bucket.get(session_id)
+                if session is not None and session_id not in self._session_copies:
+                    self._session_copies[session_id] = None
+                    yield _encode_session(session)
+        for _, copied in sorted(self._session_copies.items()):
+            if copied is not None:
+                yield copied
+        yield pack((ORDER, *self._order))
+        yield pack((END,))
+        if self._table.stream is self:
+            self._table.stream = None
+
+
+def encode_state(table: "LockTable") -> Iterator[bytes]:
+    """Encode the whole state in an order that does not depend on how it came about, but where order is meaning."""
+    yield _head(table)
+    for bucket in table.buckets:
+        for name in sorted(bucket):
+            yield pack((LOCKS, tuple(bucket[name])))
+    for name in sorted(table.queues):
+        yield pack((QUEUE, name, [tuple(waiter) for waiter in table.queues[name].values()]))
+    for sessions in table.sessions:
+        for session_id in sorted(sessions):
+            yield _encode_session(sessions[session_id], in_order=True)
+    yield pack((ORDER, list(table.handing_on), list(table.ending)))
+
+
+def _number(name: str) -> int:
+
+    return crc32(name.encode()) & 4_095
+
+
+def _head(table: "LockTable") -> bytes:
+    return pack(
+        (
+            HEAD,
+            FORMAT,
+            table.applied_index,
+            table.stamp_us,
+            table.wall_us,
+            table.version,
+            table.initialised,
+            table.token,
+            table.session_counter,
+            table.refuse_until_us,
+            table.settings._asdict(),
+        )
+    )
+
+
+def _encode_session(session: Session, *, in_order: bool = False) -> bytes:
+    slots = sorted(session.slots.items()) if in_order else session.slots.items()
+    return pack(
+        (
+            SESSION,
+            session.session_id,
+            session.nonce,
+            session.ttl_ms,
+            session.rev,
+            session.principal,
+            session.address,
+            session.count,
+            session.ended,
+            [(slot, *_encode_outcome(outcome)) for slot, outcome in slots],
+            list(session.locks.items()),
+            list(session.cut.items()),
+            sorted(session.waiting.items()) if in_order else list(session.waiting.items()),
+        )
+    )
+
+
+def _encode_outcome(outcome: Outcome) -> tuple[Any, ...]:
+    of = outcome.of
+    kind = (
+        1 if isinstance(of, Grant) else 2 if isinstance(of, Waiter) else 3 if of is not None else 0
+    )
+    return (
+        outcome.n,
+        int(outcome.status),
+        kind,
+        tuple(of) if of is not None else None,
+        outcome.detail,
+    )
+
+
+class SnapshotLoader:
+    """Builds a table of a snapshot's chunks, fed in order."""
+
+    def __init__(self, table: "LockTable") -> None:
+        self._table = table
+        self._ended = False
+
+    def feed(self, chunk: bytes) -> None:
+        """Take the next chunk. Raise InvariantViolation or BadFrame for one that is none."""
+        kind, *fields = unpack(chunk, array_count_max=_ARRAY_MAX)
+        check(not self._ended, "nothing follows the end of a snapshot")
+        if kind == HEAD:
+            self._take_head(fields)
+        elif kind == LOCKS:
+            for values in fields[0]:
+                self._table.put(_grant(values))
+        elif kind == QUEUE:
+            queue = OrderedDict(((v[0], v[1]), Waiter(*v)) for v in fields[1])
+            self._table.queues[fields[0]] = queue
+            self._table.waiter_count += len(queue)
+        elif kind == SESSION:
+            self._take_session(fields)
+        elif kind == ORDER:
+            self._table.handing_on = dict.fromkeys(fields[0])
+            self._table.ending = dict.fromkeys(fields[1])
+        else:
+            check(kind == END, "a chunk of a snapshot is of a known kind")
+            self._ended = True
+
+    def finish(self) -> "LockTable":
+        """Return the table. Raise InvariantViolation when the snapshot was not complete."""
+        check(self._ended, "a snapshot is complete")
+        return self._table
+
+    def _take_head(self, fields: list[Any]) -> None:
+        table = self._table
+        format_, *values, settings = fields
+        check(format_ == FORMAT, "a snapshot has a known format")
+        (
+            table.applied_index,
+            table.stamp_us,
+            table.wall_us,
+            table.version,
+            table.initialised,
+            table.token,
+            table.session_counter,
+            table.refuse_until_us,
+        ) = values
+        table.settings = Settings(**settings)
+
+    def _take_session(self, fields: list[Any]) -> None:
+        (
+            session_id,
+            nonce,
+            ttl_ms,
+            rev,
+            principal,
+            address,
+            count,
+            ended,
+            slots,
+            locks,
+            cut,
+            waiting,
+        ) = fields
+        session = Session(
+            session_id=session_id,
+            nonce=nonce,
+            ttl_ms=ttl_ms,
+            rev=rev,
+            principal=principal,
+            address=address,
+        )
+        session.count, session.ended = count, ended
+        for slot, *outcome in slots:
+            session.slots[slot] = self._outcome(outcome)
+        session.locks, session.cut, session.waiting = dict(locks), dict(cut), dict(waiting)
+        table = self._table
+        table.sessions[session_id & 255][session_id] = session
+        if not ended:
+            table.nonces[nonce] = session_id
+            table.session_count += 1
+
+    def _outcome(self, values: list[Any]) -> Outcome:
+        n, status, kind, of, detail = values
+        if kind == 1:
+            grant = _grant(of)
+            # Share the record with the table again, as it was before.
+            current = self._table.bucket(grant.resource).get(grant.resource)
+            of = current if current == grant else grant
+        elif kind == 2:
+            of = Waiter(*of)
+        return Outcome(n, Status(status), of, detail)
+
+
+def _grant(values: tuple[Any, ...]) -> Grant:
+    grant = Grant(*values)
+    return grant._replace(state=GrantState(grant.state))

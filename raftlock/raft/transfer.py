@@ -1,0 +1,48 @@
+"""Leadership transfer (thesis 3.10): stop proposing, let the successor catch up, then ask it to campaign at once."""
+
+from raftlock.raft import election
+from raftlock.raft.messages import TimeoutNow
+from raftlock.raft.state import RaftState
+from raftlock_wire.ids import NO_NODE, NodeId
+from raftlock_wire.invariant import check
+
+
+def begin(state: RaftState, target: NodeId, now_us: int) -> None:
+    """Begin to hand leadership to another voter. It is given up after an election timeout."""
+    check(
+        target in state.voters and target != state.config.node_id,
+        "leadership goes to another voter",
+    )
+    state.transfer_to = target
+    state.transfer_deadline_us = now_us + state.config.election_max_us
+    state.transfer_sent = False
+
+
+def advance(state: RaftState, now_us: int) -> None:
+    """Send TimeoutNow once the target has the whole log; give up when it takes too long."""
+    if state.transfer_to == NO_NODE:
+        return
+    progress = state.progress.get(state.transfer_to)
+    if progress is None or now_us >= state.transfer_deadline_us:
+        state.transfer_to = NO_NODE
+    elif not state.transfer_sent and progress.match_index == state.log.last_index:
+        # A laggard would only raise the term and lose.
+        state.transfer_sent = True
+        state.send(state.transfer_to, TimeoutNow(term=state.current_term), after_write=0)
+
+
+def on_timeout_now(state: RaftState, now_us: int) -> None:
+    """Campaign at once, without asking first whether votes would be given."""
+    if state.is_voter:
+        election.campaign(state, now_us, pre_vote=False, transfer=True)
+
+
+def best_target(state: RaftState, now_us: int) -> NodeId:
+    """Return the voter that was heard of late and has the most of the log, or NO_NODE."""
+    since = now_us - state.config.election_min_us
+    fresh = [
+        (progress.match_index, -peer)
+        for peer, progress in state.progress.items()
+        if peer in state.voters and progress.heard_us >= since
+    ]
+    return NodeId(-max(fresh)[1]) if fresh else NO_NODE
