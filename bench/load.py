@@ -53,7 +53,9 @@ class LoadConnection(asyncio.Protocol):
         self._open_requests = 0
         self.idle = asyncio.Event()
         # A slot's request id is its number; odd rounds acquire, even ones release.
-        self._names = [f"bench:{number}:{slot}" for slot in range(depth)]
+        # Names of this run only: a lease that an earlier run left behind must not be in the way.
+        run = os.urandom(3).hex()
+        self._names = [f"bench:{run}:{number}:{slot}" for slot in range(depth)]
         self._tokens = [0] * depth
         self._last_tokens = [0] * depth
         self._sent_at = [0.0] * depth

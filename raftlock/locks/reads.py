@@ -126,14 +126,12 @@ def list_page(
         )
     prefix = what if by == ListBy.PREFIX else ""
     found: list[Answer] = []
-    steps = 0
-    for name in table.index.names_from(
-        table, max(cursor, prefix), after=cursor >= prefix and cursor != ""
-    ):
+    after = cursor >= prefix and cursor != ""
+    names = table.index.names_from(table, max(cursor, prefix), after=after)
+    for steps, name in enumerate(names, 1):
         if not name.startswith(prefix):
             return found, ""
         grant = table.lookup(name)
-        steps += 1
         if grant is not None and (by == ListBy.PREFIX or grant.owner == what):
             found.append(info(table, grant))
         if len(found) >= limit or steps >= OWNER_STEPS_MAX:
@@ -144,20 +142,30 @@ def list_page(
 def _session_page(
     table: "LockTable", session: Session, cursor: str, limit: int
 ) -> tuple[list[Answer], str]:
-    """List a session's locks and offers, what was cut out of it, and its waiting acquires (L9). The cursor is a count."""
-    start = int(cursor) if cursor.isdigit() else 0
-    tokens = [*session.locks.items(), *session.cut.items()]
+    """List a session's locks and offers, what was cut out of it, and its waiting acquires (L9).
+
+    The cursor is the last token ("t17"), then the last slot ("s3"): a lock that is there all the time is on a page,
+    whatever else comes and goes between two pages.
+    """
     found: list[Answer] = []
-    for token, resource in tokens[start : start + limit]:
-        grant = table.lookup(resource)
-        if grant is not None and grant.token == token:
-            found.append(info(table, grant))
-    room = limit - max(0, min(limit, len(tokens) - start))
-    skip = max(0, start - len(tokens))
-    for slot, resource in list(session.waiting.items())[skip : skip + room]:
-        found.append(_waiting_info(table.queues[resource][session.session_id, slot]))
-    end = start + limit
-    return found, str(end) if end < len(tokens) + len(session.waiting) else ""
+    after = int(cursor[1:]) if cursor[1:].isdigit() else 0
+    if not cursor.startswith("s"):
+        for token, resource in heapq.merge(session.locks.items(), session.cut.items()):
+            if token <= after:
+                continue
+            grant = table.lookup(resource)
+            if grant is not None and grant.token == token:
+                found.append(info(table, grant))
+            if len(found) >= limit:
+                return found, f"t{token}"
+        after = -1
+    for slot in sorted(session.waiting):
+        if slot > after:
+            queue = table.queues[session.waiting[slot]]
+            found.append(_waiting_info(queue[session.session_id, slot]))
+            if len(found) >= limit:
+                return found, f"s{slot}"
+    return found, ""
 
 
 class NameIndex:

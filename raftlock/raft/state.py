@@ -218,7 +218,11 @@ class RaftState:
         A heartbeat names what is durable long since, and must not wait for a disk that is busy with other entries:
         the leader would take a slow disk for a lost majority.
         """
-        if self.hard_state_unsaved or self.unsaved_from is not None or match_index > self.durable_index:
+        if (
+            self.hard_state_unsaved
+            or self.unsaved_from is not None
+            or match_index > self.durable_index
+        ):
             return self.fence()
         return self.hard_state_number
 

@@ -50,7 +50,7 @@ class Sorted(NamedTuple):
     refused: list[Answer]
     """Answers to what was not let in."""
     plain: bool
-    """Whether `logged` holds nothing but acquires and releases."""
+    """Whether the frame holds nothing but acquires and releases."""
     session: int
     """The session of the acquires; 0 if there is none, -1 if there are several."""
     passed: bytes
@@ -187,7 +187,7 @@ def _sort_slowly(
                 session = request[2] if session in (0, request[2]) else -1
         else:
             others.append(request)
-    plain = all(request[0] in (_ACQUIRE, _RELEASE) for request in logged)
+    plain = not others and all(request[0] in (_ACQUIRE, _RELEASE) for request in logged)
     frame = payload if not refused else array_header(len(passed)) + b"".join(passed)
     return Sorted(b"".join(kept), tuple(logged), ordinary, others, refused, plain, session, frame)
 

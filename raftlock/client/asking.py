@@ -1,0 +1,173 @@
+"""Asking until there is a final answer: attempts, retries with backoff, and what each answer belongs to.
+
+`ask(req, until)` of the contract: each attempt has its own request id and its own time of sending, which is read
+before the bytes go to the socket. It owns requests under way. It must not know what they are about.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from raftlock_wire.status import Status
+
+Request = tuple[Any, ...]
+Answer = tuple[Any, ...]
+
+BACKOFF_MIN_US = 10_000
+BACKOFF_MAX_US = 500_000
+ATTEMPT_TIMEOUT_US = 2_000_000
+REQUESTS_MAX = 16_384
+
+
+class Rng(Protocol):
+    """Where jitter comes from."""
+
+    def random(self) -> float:
+        """Return a number from 0 up to 1."""
+
+
+@dataclass(slots=True, eq=False)
+class Ask:
+    """One request that is repeated until it is answered for good, or its time is up."""
+
+    build: Callable[[int], Request]
+    """Makes the request with a request id."""
+    on_answer: Callable[["Ask", Answer, int], bool]
+    """Takes (ask, answer, when that attempt was sent); returns whether the ask is over."""
+    on_expired: Callable[["Ask"], None] | None = None
+    until_us: int | None = None
+    """On the client's clock; None: for ever."""
+    session: int = 0
+    """The session that must be attached on the connection; 0: none."""
+    first_us: int = 0
+    """When the first attempt was sent."""
+    attempts: int = 0
+    due_us: int = 0
+    """When the next attempt is due; only while none is under way."""
+    backoff_us: int = BACKOFF_MIN_US
+    parked: bool = False
+    """Waits for an event: no attempt is due."""
+    over: bool = False
+    request_id: int = 0
+    """Of the attempt under way; 0: none."""
+    sent_us: int = 0
+
+
+class Asking:
+    """All asks of one client, and the one connection that they go over."""
+
+    def __init__(self, rng: Rng) -> None:
+        self._rng = rng
+        self._asks: dict[Ask, None] = {}
+        self._attempts: dict[int, Ask] = {}
+        self._next_id = 1
+        self.connected = False
+        self.attached: set[int] = set()
+        self.outbox: list[Request] = []
+
+    def __len__(self) -> int:
+        return len(self._asks)
+
+    def start(self, ask: Ask, now_us: int) -> Ask:
+        """Begin to ask."""
+        ask.due_us = now_us
+        self._asks[ask] = None
+        self._try(ask, now_us)
+        return ask
+
+    def finish(self, ask: Ask) -> None:
+        """Stop asking."""
+        ask.over = True
+        self._asks.pop(ask, None)
+        self._attempts.pop(ask.request_id, None)
+        ask.request_id = 0
+
+    def again(self, ask: Ask, now_us: int) -> None:
+        """Ask again at once."""
+        if not ask.over:
+            self._attempts.pop(ask.request_id, None)
+            ask.request_id = 0
+            ask.parked = False
+            ask.due_us = now_us
+            self._try(ask, now_us)
+
+    def park(self, ask: Ask) -> None:
+        """Wait for an event instead of asking again."""
+        ask.parked = True
+        self._attempts.pop(ask.request_id, None)
+        ask.request_id = 0
+
+    def _try(self, ask: Ask, now_us: int) -> None:
+        if not self.connected or ask.request_id or ask.parked or ask.due_us > now_us:
+            return
+        if ask.session and ask.session not in self.attached:
+            return
+        request_id = self._next_id
+        self._next_id += 1
+        ask.request_id, ask.sent_us = request_id, now_us
+        if not ask.attempts:
+            ask.first_us = now_us
+        ask.attempts += 1
+        self._attempts[request_id] = ask
+        self.outbox.append(ask.build(request_id))
+
+    def answer(self, message: Answer, now_us: int) -> None:
+        """Take an answer. One to an attempt that was given up says nothing."""
+        ask = self._attempts.pop(message[0], None)
+        if ask is None or ask.over:
+            return
+        ask.request_id = 0
+        if ask.on_answer(ask, message, ask.sent_us):
+            self.finish(ask)
+        elif not ask.parked and not ask.request_id:
+            self._later(ask, message, now_us)
+
+    def _later(self, ask: Ask, message: Answer, now_us: int) -> None:
+        pause_us = ask.backoff_us
+        if message[1] == Status.OVERLOADED:
+            pause_us = max(pause_us, min(int(message[3]) * 1_000, BACKOFF_MAX_US))
+        ask.backoff_us = min(ask.backoff_us * 2, BACKOFF_MAX_US)
+        # Jitter, so that clients that failed together do not come back together.
+        ask.due_us = now_us + int(pause_us * (0.5 + self._rng.random()))
+
+    def lost_connection(self, now_us: int) -> None:
+        """Learn that the connection is gone: what had no answer is asked again over the next one."""
+        self.connected = False
+        self.attached.clear()
+        self.outbox.clear()
+        self._attempts.clear()
+        for ask in self._asks:
+            ask.request_id = 0
+            ask.due_us = now_us
+
+    def tick(self, now_us: int) -> None:
+        """Send what is due, give up what is over, and repeat what was not answered in time."""
+        for ask in list(self._asks):
+            if ask.over:
+                continue
+            if ask.until_us is not None and now_us >= ask.until_us:
+                self.finish(ask)
+                if ask.on_expired is not None:
+                    ask.on_expired(ask)
+                continue
+            if ask.request_id and now_us - ask.sent_us >= ATTEMPT_TIMEOUT_US:
+                self._attempts.pop(ask.request_id, None)
+                ask.request_id = 0
+                ask.due_us = now_us
+            self._try(ask, now_us)
+
+    def next_deadline_us(self) -> int | None:
+        """Return when `tick` has work, or None."""
+        times = []
+        for ask in self._asks:
+            if ask.until_us is not None:
+                times.append(ask.until_us)
+            if ask.request_id:
+                times.append(ask.sent_us + ATTEMPT_TIMEOUT_US)
+            elif (
+                self.connected
+                and not ask.parked
+                and (not ask.session or ask.session in self.attached)
+            ):
+                times.append(ask.due_us)
+        return min(times, default=None)
