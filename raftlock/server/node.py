@@ -118,7 +118,8 @@ class Node:
             until = self._loop.time() + HAND_OVER_S
             if driver.hand_over(self._now_us()):
                 self.wake()
-                while driver.is_leader and self._loop.time() < until and not self._stopped.is_set():
+                # Leadership ends in a turn of the driver, which tells nobody: it is looked at now and then.
+                while driver.is_leader and self._loop.time() < until:  # noqa: ASYNC110
                     await asyncio.sleep(0.01)
             driver.stop()
             self._turn()

@@ -1,0 +1,40 @@
+# The verbs people type. `make` alone lists them.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.set-up
+
+.DEFAULT_GOAL := help
+.PHONY: help setup cluster test sim lint bench clean
+
+help: ## List the verbs
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(STAMP) ## Make .venv with the locked versions (skipped when nothing changed)
+
+$(STAMP): pyproject.toml requirements.lock
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+cluster: $(STAMP) ## Run three nodes on loopback until Ctrl-C; their data stays in .raftlock/
+	@exec $(BIN)/raftlock dev --nodes 3 --data .raftlock --base-port 7401
+
+test: $(STAMP) ## Run the whole test suite
+	@$(BIN)/pytest --quiet --numprocesses 2 --dist loadgroup
+
+sim: $(STAMP) ## Run 200 seeds of the simulator
+	@$(BIN)/python -m raftlock.testing.sim --seeds 0-199 --jobs 2
+
+lint: $(STAMP) ## Check style and types
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+bench: $(STAMP) ## Measure throughput of a cluster started for it
+	@$(BIN)/python -m bench throughput
+
+clean: ## Remove .venv, caches and the cluster's data
+	rm -rf $(VENV) .raftlock .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage* dist
