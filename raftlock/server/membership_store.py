@@ -19,10 +19,12 @@ from raftlock_wire.limits import LOGGED_RENEWAL_TTL_MS_DEFAULT
 from raftlock_wire.membership import Membership, decode_membership
 
 
-def open_store(disk: Disk, *, node_id: NodeId, segment_size: int) -> "NodeStore":
-    """Open a data directory; format it first if it is empty."""
+def open_store(
+    disk: Disk, *, node_id: NodeId, segment_size: int, incarnation: str | None = None
+) -> "NodeStore":
+    """Open a data directory; format it first if it is empty, with a random incarnation if none is given."""
     if not Store.is_formatted(disk):
-        Store.format(disk, node_id=node_id, incarnation=secrets.token_hex(16))
+        Store.format(disk, node_id=node_id, incarnation=incarnation or secrets.token_hex(16))
     store, recovered = Store.open(
         disk, node_id=node_id, config=StoreConfig(segment_size=segment_size)
     )

@@ -25,11 +25,13 @@ class SimNode:
         config: ServerConfig,
         *,
         carry_out: Callable[["SimNode", Effects], None],
+        on_crash: Callable[["SimNode"], None],
         rate: float,
     ) -> None:
         self._world = world
         self._config = config
         self._carry_out = carry_out
+        self._on_crash = on_crash
         self._rng = random.Random(world.rng.random())
         self._rate = rate
         self._clock_base_us = world.rng.randint(0, 10**9)
@@ -67,7 +69,10 @@ class SimNode:
     def open(self) -> NodeStore:
         """Open (and format, the first time) the data directory."""
         self.store = open_store(
-            self.disk, node_id=self.node_id, segment_size=self._config.segment_size
+            self.disk,
+            node_id=self.node_id,
+            segment_size=self._config.segment_size,
+            incarnation=f"{self._rng.getrandbits(128):032x}",
         )
         return self.store
 
@@ -88,9 +93,11 @@ class SimNode:
         self._world.note(f"n{self.node_id} crashes")
         self.life += 1
         self.driver = None
+        self.paused = False
         self._turn_due = False
         self.disk.crash()
         self._postponed.clear()
+        self._on_crash(self)
 
     def pause(self) -> None:
         """Stop the process as SIGSTOP does: input waits, time goes on."""
