@@ -65,12 +65,16 @@ class LoadConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Say hello and open a session."""
         self._transport = transport  # type: ignore[assignment]
-        self._send([(int(Op.HELLO), 1 << 40, PROTOCOL_VERSION, PROTOCOL_VERSION, None, None, "bench")])
+        self._send(
+            [(int(Op.HELLO), 1 << 40, PROTOCOL_VERSION, PROTOCOL_VERSION, None, None, "bench")]
+        )
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Fail what waits for this connection."""
         if not self.opened.done():
-            self.opened.set_exception(exc or ConnectionResetError("the server closed the connection"))
+            self.opened.set_exception(
+                exc or ConnectionResetError("the server closed the connection")
+            )
         self.idle.set()
 
     def data_received(self, data: bytes) -> None:
@@ -120,7 +124,20 @@ class LoadConnection(asyncio.Protocol):
         frame = []
         for slot in range(self._depth):
             self._sent_at[slot] = now
-            frame.append((_ACQUIRE, slot + 1, self._session, slot, self._n, self._names[slot], "bench", LEASE_TTL_MS, 0, None))
+            frame.append(
+                (
+                    _ACQUIRE,
+                    slot + 1,
+                    self._session,
+                    slot,
+                    self._n,
+                    self._names[slot],
+                    "bench",
+                    LEASE_TTL_MS,
+                    0,
+                    None,
+                )
+            )
         self._open_requests = self._depth
         self._send(frame)
 
@@ -163,7 +180,20 @@ class LoadConnection(asyncio.Protocol):
                         continue
             if running:
                 sent_at[slot] = now
-                send((_ACQUIRE, slot + 1, session, slot, n, names[slot], "bench", LEASE_TTL_MS, 0, None))
+                send(
+                    (
+                        _ACQUIRE,
+                        slot + 1,
+                        session,
+                        slot,
+                        n,
+                        names[slot],
+                        "bench",
+                        LEASE_TTL_MS,
+                        0,
+                        None,
+                    )
+                )
         if frame:
             self._send(frame)
         elif not running:
@@ -203,7 +233,10 @@ async def node_status(endpoint: str) -> dict[str, Any]:
     async with asyncio.timeout(2):
         reader, writer = await asyncio.open_connection(host, int(port))
         try:
-            for request in ((int(Op.HELLO), 1, 1, 1, None, None, "bench"), (int(Op.NODE_STATUS), 2)):
+            for request in (
+                (int(Op.HELLO), 1, 1, 1, None, None, "bench"),
+                (int(Op.NODE_STATUS), 2),
+            ):
                 payload = msgpack.packb([request])
                 writer.write(len(payload).to_bytes(4, "big") + payload)
             while True:
@@ -216,7 +249,9 @@ async def node_status(endpoint: str) -> dict[str, Any]:
             writer.close()
 
 
-async def run_load(endpoint: str, *, connections: int, depth: int, seconds: float, warmup: float) -> tuple[Tally, float]:
+async def run_load(
+    endpoint: str, *, connections: int, depth: int, seconds: float, warmup: float
+) -> tuple[Tally, float]:
     """Drive `connections` x `depth` operations in flight for `seconds`. Return the tally and the time that it took."""
     loop = asyncio.get_running_loop()
     host, _, port = endpoint.rpartition(":")
@@ -227,7 +262,9 @@ async def run_load(endpoint: str, *, connections: int, depth: int, seconds: floa
             batch = []
             for number in range(start, min(start + 100, connections)):
                 _, protocol = await loop.create_connection(
-                    lambda number=number: LoadConnection(number, depth, tally), host, int(port)  # type: ignore[misc]
+                    lambda number=number: LoadConnection(number, depth, tally),
+                    host,
+                    int(port),  # type: ignore[misc]
                 )
                 batch.append(protocol)
             opened += batch
@@ -245,7 +282,9 @@ async def run_load(endpoint: str, *, connections: int, depth: int, seconds: floa
                 for protocol in opened:
                     protocol.keep_alive()
         took = time.perf_counter() - began
-        counted = Tally(tally.operations, list(tally.latencies), dict(tally.statuses), tally.token_errors)
+        counted = Tally(
+            tally.operations, list(tally.latencies), dict(tally.statuses), tally.token_errors
+        )
         for protocol in opened:
             protocol.stop()
         async with asyncio.timeout(10):

@@ -98,8 +98,8 @@ def encode_state(table: "LockTable") -> Iterator[bytes]:
     """Encode the whole state in an order that does not depend on how it came about, but where order is meaning."""
     yield _head(table)
     for bucket in table.buckets:
-        for name in sorted(bucket):
-            yield pack((LOCKS, tuple(bucket[name])))
+        if bucket:
+            yield pack((LOCKS, [tuple(bucket[name]) for name in sorted(bucket)]))
     for name in sorted(table.queues):
         yield pack((QUEUE, name, [tuple(waiter) for waiter in table.queues[name].values()]))
     for sessions in table.sessions:

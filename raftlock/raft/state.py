@@ -135,6 +135,8 @@ class RaftState:
         self.log = Log(snapshot, entries)
         self.snapshot = snapshot
         self.base_membership = membership
+        self._voters_of = membership
+        self._voters = membership.voters
         self.memberships: list[tuple[Index, Membership]] = []
         for entry in self.log.entries:
             self.note_membership(entry)
@@ -188,7 +190,10 @@ class RaftState:
     @property
     def voters(self) -> frozenset[NodeId]:
         """Return who counts in quorums."""
-        return self.membership.voters
+        members = self.membership
+        if members is not self._voters_of:
+            self._voters_of, self._voters = members, members.voters
+        return self._voters
 
     @property
     def is_voter(self) -> bool:

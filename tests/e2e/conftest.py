@@ -1,0 +1,121 @@
+"""Real clusters for the tests: three server processes on free loopback ports, ended by pid."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from raftlock.client import NodeStatus, Unavailable
+from raftlock.client.async_client import fetch_status
+from raftlock.server.bootstrap import bootstrap
+
+
+def free_ports(count: int) -> list[int]:
+    """Return ports that nothing listens on."""
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for sock in sockets:
+            sock.bind(("127.0.0.1", 0))
+        return [sock.getsockname()[1] for sock in sockets]
+
+
+class Cluster:
+    """Three nodes as processes of their own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        ports = free_ports(9)
+        self.ids = (1, 2, 3)
+        self._ports = {i: ports[3 * (i - 1) : 3 * i] for i in self.ids}
+        self.processes: dict[int, subprocess.Popen[bytes]] = {}
+
+    @property
+    def endpoints(self) -> list[str]:
+        """Return the client addresses."""
+        return [f"127.0.0.1:{self._ports[i][0]}" for i in self.ids]
+
+    def endpoint(self, node_id: int) -> str:
+        """Return one client address."""
+        return f"127.0.0.1:{self._ports[node_id][0]}"
+
+    def start(self, node_id: int) -> None:
+        """Start a node."""
+        client, peer, http = self._ports[node_id]
+        with (self.folder / f"node-{node_id}.log").open("ab") as log:
+            self.processes[node_id] = subprocess.Popen(
+                [
+                    sys.executable, "-m", "raftlock.cli.main", "server",
+                    "--node-id", str(node_id),
+                    "--data-dir", str(self.folder / f"node-{node_id}"),
+                    "--client", f"127.0.0.1:{client}",
+                    "--peer", f"127.0.0.1:{peer}",
+                    "--http", f"127.0.0.1:{http}",
+                    "--segment-size", str(4 << 20),
+                ],
+                stdout=log,
+                stderr=log,
+            )  # fmt: skip
+
+    def start_all(self) -> None:
+        """Start and bootstrap all nodes."""
+        for node_id in self.ids:
+            self.start(node_id)
+        bootstrap({i: f"127.0.0.1:{self._ports[i][1]}" for i in self.ids}, wait_s=60)
+
+    def signal(self, node_id: int, number: int) -> None:
+        """Send a node a signal."""
+        os.kill(self.processes[node_id].pid, number)
+
+    def kill(self, node_id: int) -> None:
+        """kill -9 a node."""
+        self.processes[node_id].kill()
+        self.processes[node_id].wait()
+
+    def stop_all(self) -> None:
+        """End every node."""
+        for process in self.processes.values():
+            if process.poll() is None:
+                with contextlib.suppress(ProcessLookupError):
+                    process.send_signal(signal.SIGCONT)
+                process.kill()
+            process.wait()
+
+    def status(self, node_id: int) -> NodeStatus | None:
+        """Ask a node how it is."""
+        try:
+            return asyncio.run(fetch_status(self.endpoint(node_id), timeout=1.0))
+        except (OSError, TimeoutError, Unavailable):
+            return None
+
+    async def leader(self, *, other_than: int = 0) -> int:
+        """Wait until a node leads and return its id."""
+        until = time.monotonic() + 60
+        while time.monotonic() < until:
+            for node_id in self.ids:
+                if node_id == other_than:
+                    continue
+                with contextlib.suppress(OSError, TimeoutError, Unavailable):
+                    status = await fetch_status(self.endpoint(node_id), timeout=1.0)
+                    if status.role == "leader" and status.healthy:
+                        return node_id
+            await asyncio.sleep(0.02)
+        raise TimeoutError("no leader")
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[Cluster]:
+    """Three nodes that serve."""
+    running = Cluster(tmp_path)
+    try:
+        running.start_all()
+        yield running
+    finally:
+        running.stop_all()
