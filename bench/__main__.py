@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +81,7 @@ def machine() -> dict[str, Any]:
         "cpu": cpu,
         "cores": os.cpu_count(),
         "python": platform.python_version(),
-        "uvloop": uvloop.__version__,
+        "uvloop": version("uvloop"),
         "msgpack": ".".join(map(str, msgpack.version)),
         "nodes": 3,
         "fsync": True,

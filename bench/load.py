@@ -7,6 +7,7 @@ import asyncio
 import os
 import time
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import msgpack
@@ -261,11 +262,8 @@ async def run_load(
         for start in range(0, connections, 100):
             batch = []
             for number in range(start, min(start + 100, connections)):
-                _, protocol = await loop.create_connection(
-                    lambda number=number: LoadConnection(number, depth, tally),
-                    host,
-                    int(port),  # type: ignore[misc]
-                )
+                make = partial(LoadConnection, number, depth, tally)
+                _, protocol = await loop.create_connection(make, host, int(port))
                 batch.append(protocol)
             opened += batch
             async with asyncio.timeout(OPENING_TIMEOUT_S):

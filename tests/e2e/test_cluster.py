@@ -164,10 +164,14 @@ async def test_a_minority_grants_nothing(cluster: Cluster) -> None:
 async def test_the_body_is_cancelled_when_the_lock_is_taken_away(cluster: Cluster) -> None:
     """A lock that an administrator ends cancels the body of `async with`, which raises LockLost."""
     async with AsyncClient(cluster.endpoints) as client, AsyncClient(cluster.endpoints) as admin:
-        with pytest.raises(LockLost, match="taken away"):
+
+        async def body() -> None:
             async with client.lock("forced", ttl=60) as lock:
                 assert await admin.force_release("forced", lock.token, reason="test", now=True)
                 await asyncio.Event().wait()
+
+        with pytest.raises(LockLost, match="taken away"):
+            await body()
 
 
 async def test_locks_live_with_their_session(cluster: Cluster) -> None:

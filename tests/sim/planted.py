@@ -57,6 +57,13 @@ def _release_offers_nobody_else(self: leading.Leading, table: object, now_us: in
     del self, table, now_us
 
 
+def _vote_once(
+    self: VoteFile, hard_state: object, inner: Callable[..., None] = VoteFile.write
+) -> None:
+    if self._sequence == 0:
+        inner(self, hard_state)
+
+
 PLANTED: dict[str, Patches] = {
     "a sync that does not sync": lambda: [patch.object(SimDisk, "fdatasync", _no_sync)],
     "a renewal that re-arms nothing": lambda: [
@@ -73,7 +80,7 @@ PLANTED: dict[str, Patches] = {
         patch.object(asking.Asking, "_try", _count_from_retry)
     ],
     "votes for anybody": lambda: [patch.object(election, "on_request_vote", _vote_for_all)],
-    "a vote that is not persisted": lambda: [patch.object(VoteFile, "write", lambda *a: None)],
+    "a vote that is not persisted": lambda: [patch.object(VoteFile, "write", _vote_once)],
     "an answer to entries that does not wait for the disk": lambda: [
         patch.object(state.RaftState, "fence_for", lambda *a: 0)
     ],
@@ -88,7 +95,7 @@ PLANTED: dict[str, Patches] = {
 }
 
 
-RARE: frozenset[str] = frozenset()
+RARE = frozenset({"a client that counts from its retry"})
 """Bugs that need many seeds."""
 
 
