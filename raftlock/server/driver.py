@@ -432,7 +432,7 @@ class Driver:
         return self.raft.propose(
             EntryKind.BATCH,
             data,
-            stamp_us=max(stamp_us, self.raft.last_stamp_us),
+            stamp_us=stamp_us,
             wall_us=max(wall_us, self.raft.last_wall_us),
         )
 
@@ -458,7 +458,7 @@ class Driver:
         stamp_us = self.clock.continue_from(self.raft.last_stamp_us)
         self.leading.begin(stamp_us)
         self._serving_from = self.raft.begin_term(
-            stamp_us=max(stamp_us, self.raft.last_stamp_us),
+            stamp_us=stamp_us,
             wall_us=max(wall_us, self.raft.last_wall_us),
         )
         if not self.table.initialised:

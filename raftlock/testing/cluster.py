@@ -23,11 +23,11 @@ class SimCluster:
         self, world: World, *, nodes: int, clients: int, logged_renewal_ttl_ms: int
     ) -> None:
         self.world = world
-        self.monitor = Monitor()
         self.network = Network(world, NetworkFaults())
         self._next_conn_id = 1
         self._connections: dict[int, tuple[SimClient, int, int]] = {}
         self.nodes: dict[int, SimNode] = {}
+        self.monitor = Monitor(self.nodes)
         for node_id in range(1, nodes + 1):
             config = ServerConfig(
                 node_id=node_id,

@@ -9,6 +9,7 @@ from raftlock.server.config import ServerConfig
 from raftlock.server.driver import Driver
 from raftlock.server.effects import Effects
 from raftlock.server.jobs import Job, JobRunner, WriteJob
+from raftlock.server.lease_clock import STALL_US
 from raftlock.server.membership_store import NodeStore, open_store
 from raftlock.storage import StorageError
 from raftlock.testing.disk import CrashPoint, SimDisk
@@ -39,6 +40,7 @@ class SimNode:
         self.disk = SimDisk(rng=random.Random(world.rng.random()))
         self.store: NodeStore | None = None
         self.driver: Driver | None = None
+        self._durable_index = 0
         self.life = 0
         """Grows at each start and crash: what was under way for an earlier life is void."""
         self.paused = False
@@ -63,6 +65,22 @@ class SimNode:
     def now_us(self) -> int:
         """Return the node's own monotonic clock, whose rate is a little off."""
         return self._clock_base_us + int(self._world.now_us * self._rate)
+
+    def real_us_until_lease_clock(self, stamp_us: int) -> int:
+        """Return how much real time passes at least until the leader's lease clock shows `stamp_us`."""
+        assert self.driver is not None
+        clock = self.driver.clock
+        since_us = self.now_us() - (clock.read_us or 0)
+        # A longer gap is a stall, which the lease clock leaves out (L7).
+        ahead_us = stamp_us - clock.stamp_us - (since_us if since_us <= STALL_US else 0)
+        return int(ahead_us / self._rate)
+
+    @property
+    def durable_index(self) -> int:
+        """Return up to which index this node's disk has the log; of one that is down, what it had."""
+        if self.driver is not None:
+            self._durable_index = self.driver.raft.state.durable_index
+        return self._durable_index
 
     # life
 
@@ -92,6 +110,8 @@ class SimNode:
         """Kill the process and cut the power of its disk: what was not synced may be gone."""
         self._world.note(f"n{self.node_id} crashes")
         self.life += 1
+        # Looked at once more while the process is there.
+        self._durable_index = self.durable_index
         self.driver = None
         self.paused = False
         self._turn_due = False

@@ -60,6 +60,10 @@ class SimClient:
             and self.now_us() < self.core.deadline_us(handle)
         )
 
+    def real_us_until(self, time_us: int) -> int:
+        """Return how much real time passes until this client's clock shows `time_us`."""
+        return int((time_us - self.now_us()) / self._rate)
+
     # the connection
 
     def _connect(self) -> None:
@@ -121,6 +125,7 @@ class SimClient:
         if outbox and self._greeted:
             self._send(list(outbox))
             outbox.clear()
+        self._cluster.monitor.counts_on(self)
         self._arm()
 
     def _arm(self) -> None:
