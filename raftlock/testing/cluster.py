@@ -166,6 +166,15 @@ class SimCluster:
                 self._links_lost(self.nodes[a], self.nodes[b], delay_us)
                 self._links_lost(self.nodes[b], self.nodes[a], delay_us)
 
+    def abandon(self, node_id: int) -> None:
+        """Cut a node off from its peers, who are told at once by their sockets; itself and all clients are not."""
+        self.world.note(f"abandon {node_id}")
+        rest = set(self.nodes) - {node_id}
+        self.network.cut({node_id}, rest, both_ways=True)
+        for peer in sorted(rest):
+            delay_us = self.world.rng.randint(100, 2_000)
+            self._links_lost(self.nodes[peer], self.nodes[node_id], delay_us)
+
     def heal(self) -> None:
         """Let everything through, and everybody run."""
         self.world.note("heal")

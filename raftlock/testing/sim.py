@@ -54,7 +54,7 @@ class Nemesis:
             return
         faults = (
             self._crash_one, self._crash_leader, self._crash_one, self._crash_all, self._cut, self._cut,
-            self._cut_leader, self._pause, self._pause_leader, self._lossy, self._client_dies, self._client_pauses,
+            self._cut_leader, self._abandon_leader, self._abandon_leader, self._pause, self._pause_leader, self._lossy, self._client_dies, self._client_pauses,
             self._slow_crash,
         )  # fmt: skip
         rng.choice(faults)()
@@ -107,6 +107,10 @@ class Nemesis:
 
     def _cut_leader(self) -> None:
         self._cut_off({self._leader_or_any()})
+
+    def _abandon_leader(self) -> None:
+        self._cluster.abandon(self._leader_or_any())
+        self._world.after(self._world.rng.randint(100_000, 3_000_000), self._cluster.heal)
 
     def _pause_node(self, node_id: int) -> None:
         node = self._cluster.nodes[node_id]

@@ -70,6 +70,8 @@ class SimClient:
         if self.dead or self._conn_id:
             return
         node = self._rng.choice(sorted(self._cluster.nodes))
+        if self.core.leader_id and self._rng.random() < 0.5:
+            node = self.core.leader_id
         self._node = node
         self._greeted = False
         self._conn_id = self._cluster.open_connection(self, node)
@@ -241,6 +243,9 @@ class SimClient:
         )
         self._wanted.append(wanted)
         self.core.acquire(wanted, now_us)
+        if self._rng.random() < 0.05:
+            # The connection breaks while the answer is under way: what a retry must be right about.
+            self._world.after(self._rng.randint(200, 5_000), self.drop)
 
     def _done(self, wanted: Acquire, result: AcquireResult | RaftlockError) -> None:
         if wanted in self._wanted:
