@@ -1,4 +1,4 @@
-"""`python -m bench throughput`: what a cluster does per second, with real sessions over the wire."""
+"""`python -m bench throughput | failover`: what a cluster does per second, and what a dead node costs."""
 
 import argparse
 import contextlib
@@ -19,6 +19,7 @@ from typing import Any
 import msgpack
 import uvloop
 
+from bench import failover
 from bench.load import find_leader, run_load
 
 WORKLOADS = {
@@ -158,6 +159,21 @@ def throughput(options: argparse.Namespace) -> int:
     return 1 if wrong or any(r["errors"] for r in results.values()) else 0
 
 
+def fail_over(options: argparse.Namespace) -> int:
+    """Kill nodes of a cluster of our own."""
+    with own_cluster() as endpoints:
+        result = uvloop.run(
+            failover.kill_under_load(
+                endpoints,
+                kills=options.kills,
+                victims=options.victims,
+                clients=options.clients,
+                seed=options.seed,
+            )
+        )
+    return failover.report(result | {"machine": machine()}, options.json)
+
+
 def summary(measured: list[dict[str, Any]]) -> dict[str, Any]:
     """Return the medians of several rounds, and all errors."""
     errors: dict[str, int] = {}
@@ -190,7 +206,11 @@ def main() -> int:
         "--workloads", default=",".join(WORKLOADS), help=f"of {', '.join(WORKLOADS)}"
     )
     command.add_argument("--json", metavar="FILE", help="write everything to FILE")
-    return throughput(parser.parse_args())
+    failover.add_options(
+        commands.add_parser("failover", help="kill -9 nodes of an own cluster under load")
+    )
+    options = parser.parse_args()
+    return throughput(options) if options.command == "throughput" else fail_over(options)
 
 
 if __name__ == "__main__":
