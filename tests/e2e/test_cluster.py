@@ -8,8 +8,11 @@ import pytest
 
 from raftlock.client import AsyncClient, Lock, LockLost, NotAcquired, OutcomeUnknown, Unavailable
 from raftlock.client.acquiring import AcquireResult
-from raftlock.client.async_client import fetch_status
+from raftlock.client.async_client import client_now_us, fetch_status
+from raftlock_wire.messages import Op
+from raftlock_wire.status import Status
 from tests.e2e.conftest import Cluster
+from tests.e2e.raw import RawClient
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("e2e")]
 
@@ -35,7 +38,7 @@ async def test_a_lock_excludes_and_its_tokens_grow(cluster: Cluster) -> None:
 
 
 async def test_a_release_serves_waiters_in_order(cluster: Cluster) -> None:
-    """200 waiters of one resource, from two clients, are served in the order in which they were queued."""
+    """1,000 waiters of one resource, from two clients, are served in the order in which they were queued."""
     async with AsyncClient(cluster.endpoints) as a, AsyncClient(cluster.endpoints) as b:
         held = await a.acquire("queue")
         assert held is not None
@@ -48,14 +51,14 @@ async def test_a_release_serves_waiters_in_order(cluster: Cluster) -> None:
             await lock.release()
 
         tasks = []
-        for number in range(200):
+        for number in range(1_000):
             tasks.append(asyncio.create_task(wait_for_it(number)))
             while (info := await a.get("queue")) is None or info.waiters <= number:
                 await asyncio.sleep(0)
         await held.release()
         await asyncio.gather(*tasks)
 
-        assert order == list(range(200))
+        assert order == list(range(1_000))
 
 
 async def test_a_cancelled_acquire_leaves_nothing(cluster: Cluster) -> None:
@@ -88,6 +91,63 @@ async def test_a_dead_holder_passes_on(cluster: Cluster) -> None:
         assert time.monotonic() - began >= 1.0
         assert heir.token > held.token
         assert held.lost.is_set()
+
+
+async def test_a_dead_waiter_is_skipped(cluster: Cluster) -> None:
+    """A waiter whose process is gone does not keep the lock from the one behind it."""
+    async with AsyncClient(cluster.endpoints) as a, AsyncClient(cluster.endpoints) as c:
+        held = await a.acquire("skip", ttl=60)
+        assert held is not None
+        with RawClient(cluster.endpoint(await cluster.leader())) as dying:
+            session = dying.ask(Op.OPEN_SESSION, b"d" * 16, 1_000)[2]
+            queued = dying.ask(Op.ACQUIRE, session, 0, 1, "skip", "dying", 5_000, 60_000, None)
+        behind = asyncio.create_task(c.acquire("skip", ttl=5, wait=60))
+        while (info := await a.get("skip")) is not None and info.waiters != 1:
+            await asyncio.sleep(0.02)
+        await held.release()
+        heir = await behind
+
+        assert queued[0] == Status.QUEUED
+        assert heir is not None
+        assert heir.token > held.token
+
+
+async def test_a_retry_on_another_node_gives_the_same_token(cluster: Cluster) -> None:
+    """The same key sent again after the leader's death has its effect once, and re-arms nothing (R1, R2)."""
+    leader = await cluster.leader()
+    with RawClient(cluster.endpoint(leader)) as first:
+        nonce = b"n" * 16
+        session = first.ask(Op.OPEN_SESSION, nonce, 60_000)[2]
+        acquire = (Op.ACQUIRE, session, 0, 1, "retry", "o", 30_000, 0, None)
+        granted = first.ask(*acquire)
+        cluster.kill(leader)
+    await cluster.leader(other_than=leader)
+    other = next(i for i in cluster.ids if i != leader)
+    with RawClient(cluster.endpoint(other)) as second:
+        attached = second.ask_until_final(Op.ATTACH, session, nonce)
+        again = second.ask_until_final(*acquire)
+        renewed = second.ask_until_final(Op.RENEW, [["retry", granted[3]]])
+
+    assert (attached[0], again) == (Status.OK, granted)
+    assert renewed[2][0][0] == Status.OK
+
+
+async def test_a_client_retries_on_another_node_by_itself(cluster: Cluster) -> None:
+    """An acquire that is under way when the leader dies ends as one grant, counted from its first attempt."""
+    async with AsyncClient(cluster.endpoints) as client:
+        await client.acquire("warm")
+        leader = await cluster.leader()
+        cluster.signal(leader, signal.SIGSTOP)
+        began_us = client_now_us()
+        acquiring = asyncio.create_task(client.acquire("under-way", ttl=30))
+        await asyncio.sleep(0.05)
+        cluster.kill(leader)
+        lock = await acquiring
+
+        assert lock is not None
+        assert await client.check("under-way", lock.token)
+        # Before its first renewal is answered a deadline counts from the first attempt; after it, from that renewal.
+        assert began_us < client.deadline_us(lock.handle) < client_now_us() + 30_000_000
 
 
 async def test_kill_of_the_leader_loses_nothing(cluster: Cluster) -> None:
