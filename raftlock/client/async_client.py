@@ -543,6 +543,7 @@ class _Wire(asyncio.Protocol):
         self.send([ClientSession.hello("raftlock-python")])
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._transport = None
         if not self.lost.done():
             self.lost.set_result(None)
         if not self.hello.done():
@@ -566,7 +567,10 @@ class _Wire(asyncio.Protocol):
 
     def _frame(self, payload: bytes) -> None:
         if self.hello.done():
-            self._client.received(payload)
+            try:
+                self._client.received(payload)
+            except WireError:
+                self.close()
             return
         try:
             _, answer, *_ = unpack(payload)
@@ -579,9 +583,10 @@ class _Wire(asyncio.Protocol):
             self.hello.set_result(answer)
 
     def send(self, messages: list[tuple[Any, ...]]) -> None:
-        """Send messages in one frame."""
+        """Send messages in one frame. On a connection that is lost they are too: the core asks again."""
         payload = pack(messages)
-        if self._transport is not None:
+        # uvloop raises for a write between the loss of a connection and the news of it.
+        if self._transport is not None and not self._transport.is_closing():
             self._transport.write(len(payload).to_bytes(limits.FRAME_HEADER_SIZE, "big") + payload)
 
     def close(self) -> None:
