@@ -47,6 +47,7 @@ from raftlock_wire.status import Status
 
 APPLY_COMMANDS_MAX = 20_000
 """Commands applied in one turn: a node that catches up must go on answering its leader (decision 17)."""
+REQUESTS_MAX = limits.ORDINARY_REQUESTS_MAX + limits.RESERVED_REQUESTS_MAX
 SEAL_AFTER_US = 20_000
 STAMP_EVERY_US = 500_000
 TURN_EVERY_US = 15_000
@@ -304,10 +305,13 @@ class Driver:
             self._unserved = []
         frames, self._client_input = self._client_input, []
         forwarded: list[tuple[int, str, str, bytes]] = []
+        unserved_room = limits.UNSERVED_SIZE_MAX - sum(len(held) for _, held in self._unserved)
         for origin, payload in frames:
-            if self.is_leader and not self._serving and (origin.greeted or not origin.local):
+            held = self.is_leader and not self._serving and (origin.greeted or not origin.local)
+            if held and len(payload) <= unserved_room:
                 # Nothing that rests on the table is answered before an entry of the own term is applied (L5).
                 self._unserved.append((origin, payload))
+                unserved_room -= len(payload)
             else:
                 self._client_frame(origin, payload, receipt_us, now_us, forwarded)
         if forwarded:
@@ -335,8 +339,11 @@ class Driver:
         reason = "queue"
         if not self._segment_room and self._serving:
             room, reason = 0, "disk"
-        sorted_ = door.sort_out(payload, requests, attached, room, reason)
         origin.in_flight += len(requests)
+        if self.leading.requests + len(requests) > REQUESTS_MAX:
+            self._outbox.answers(origin, [door.overloaded(r, "queue") for r in requests])
+            return
+        sorted_ = door.sort_out(payload, requests, attached, room, reason)
         if origin.local and not sorted_.plain:
             sorted_ = self._without_excess(origin, sorted_)
         if sorted_.refused:

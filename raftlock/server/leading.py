@@ -38,7 +38,9 @@ class Leading:
         self.routes: dict[int, Origin] = {}
         """Session to the connection that last spoke for it: a hint, for pushed events (R6)."""
         self.ordinary = 0
-        """Requests of the ordinary budget without an answer (decision 16)."""
+        """Requests of the ordinary budget in the log without an answer (decision 16)."""
+        self.requests = 0
+        """All requests without an answer, each item of a renew counted."""
         self._blocked: dict[int, list[Waiting]] = {}
         self._sweeps_in_flight = 0
 
@@ -46,6 +48,7 @@ class Leading:
 
     def admit(self, table: LockTable, origin: Origin, sorted_: Sorted, receipt_us: int) -> None:
         """Take in what the door let through. `receipt_us` was read after the last input of the turn (L4)."""
+        self.requests += len(sorted_.logged) + len(sorted_.others)
         if sorted_.logged:
             self.batcher.add(
                 origin, sorted_.logged, sorted_.body, ordinary=sorted_.ordinary, plain=sorted_.plain
@@ -74,6 +77,7 @@ class Leading:
         code = request[0]
         if code == Op.RENEW:
             renewal = Renewal(origin, request)
+            self.requests += len(request[2]) - 1
             for position, (resource, token) in enumerate(request[2]):
                 self._renew(table, RenewItem(renewal, position, resource, token, receipt_us, 0))
         elif code == Op.KEEP_ALIVE:
@@ -124,7 +128,7 @@ class Leading:
             else:
                 answers.setdefault(waiting.origin, []).append(self._answer(table, waiting, now_us))
         for origin, batch in answers.items():
-            self._outbox.answers(origin, batch)
+            self._send(origin, batch)
 
     def _renewed(self, table: LockTable, item: RenewItem, now_us: int) -> None:
         kind = table.renewal_class(item.resource, item.token)
@@ -143,9 +147,19 @@ class Leading:
     def _answer_item(self, item: RenewItem, answer: tuple[Any, ...], now_us: int) -> None:
         if answer[0] in (Status.OK, Status.ENDING):
             answer = (*answer[:4], self.leases.expires_in_ms(item.token, now_us))
+        self._item_done(item, answer)
+
+    def _item_done(self, item: RenewItem, answer: tuple[Any, ...]) -> None:
+        """Take the answer to one item; the last one sends the whole."""
         renewal = item.renewal
         if renewal.answer(item.position, answer):
-            self._outbox.answers(renewal.origin, [renewal.result()])
+            self._send(renewal.origin, [renewal.result()])
+        else:
+            self.requests -= 1
+
+    def _send(self, origin: Origin, answers: list[Any]) -> None:
+        self.requests -= len(answers)
+        self._outbox.answers(origin, answers)
 
     def _answer(self, table: LockTable, read: Read, now_us: int) -> tuple[Any, ...]:
         request = read.request
@@ -206,7 +220,7 @@ class Leading:
                     self._command_ended(table, request[3])
                 elif request[0] == Op.OPEN_SESSION and answer[1] == Status.OK:
                     self.routes[answer[3]] = group.origin
-        self._outbox.answers(group.origin, answers)
+        self._send(group.origin, answers)
 
     def _own_applied(
         self, table: LockTable, hook: Any, answer: tuple[Any, ...], now_us: int
@@ -272,7 +286,7 @@ class Leading:
         self._blocked.clear()
         self.routes.clear()
         self.leases.end()
-        self.ordinary = 0
+        self.ordinary = self.requests = 0
         self._sweeps_in_flight = 0
 
     def _give_up(self, group: Group, *, appended: bool) -> None:
@@ -286,16 +300,15 @@ class Leading:
         answers: list[Any] = [
             unknown(r[1]) if appended else no_quorum(r, _NOT_LEADING) for r in requests
         ]
-        self._outbox.answers(group.origin, answers)
+        self._send(group.origin, answers)
 
     def _give_up_waiting(self, waiting: Waiting, item: tuple[Any, ...]) -> None:
         if isinstance(waiting, RenewItem):
-            if waiting.renewal.answer(waiting.position, item):
-                self._outbox.answers(waiting.renewal.origin, [waiting.renewal.result()])
+            self._item_done(waiting, item)
         elif item[0] == Status.UNKNOWN:
-            self._outbox.answers(waiting.origin, [unknown(waiting.request[1])])
+            self._send(waiting.origin, [unknown(waiting.request[1])])
         else:
-            self._outbox.answers(waiting.origin, [no_quorum(waiting.request, _NOT_LEADING)])
+            self._send(waiting.origin, [no_quorum(waiting.request, _NOT_LEADING)])
 
     def forget(self, origin: Origin) -> None:
         """Forget the routes to a connection that is gone."""

@@ -231,6 +231,7 @@ class Node:
         """Take a client's frame."""
         if self._driver is not None and connection.tag:
             self._driver.client_frame(connection.tag, payload)
+            self.limit_input(connection)
             self.wake()
 
     def client_disconnected(self, connection: Connection) -> None:

@@ -12,7 +12,7 @@ FRAME_SIZE_MAX = 1 << 20
 FRAME_MESSAGES_MAX = 4_096
 """Requests in one frame."""
 PEER_FRAME_SIZE_MAX = 64 << 20
-"""A peer's frame: an entry holds at most ENTRY_SIZE_MAX, a message of entries a few of them."""
+"""A peer's frame: a message of entries, each of a batch of about a megabyte."""
 HELLO_TIMEOUT_MS = 5_000
 
 # Names and values
@@ -42,7 +42,6 @@ LOGGED_RENEWAL_TTL_MS_DEFAULT = 60_000
 # Apply
 STEPS_PER_COMMAND_MAX = 500
 EXPIRIES_PER_ENTRY_MAX = 2_000
-ENTRY_SIZE_MAX = 8 << 20
 
 # Queues
 WAITERS_PER_RESOURCE_MAX = 100_000
@@ -52,6 +51,9 @@ REQUESTS_PER_CONNECTION_MAX = 8_192
 ORDINARY_REQUESTS_MAX = 65_536
 """Requests of the ordinary budget without an answer, over all connections."""
 RESERVED_REQUESTS_MAX = 262_144
+"""What all other requests may add to that; each item of a renew counts as one."""
+UNSERVED_SIZE_MAX = 64 << 20
+"""Bytes of frames that a new leader holds until it has applied an entry of its own term."""
 CONNECTIONS_MAX = 20_000
 WRITE_BUFFER_PAUSE_SIZE = 1 << 20
 WRITE_BUFFER_CLOSE_SIZE = 16 << 20
