@@ -13,6 +13,8 @@ from typing import Generic, TypeVar
 
 BUCKET_US = 10_000
 DEAD_ALLOWED = 10_000
+TIDY_SLICE = 2_000
+"""Entries that one call of `tidy` looks at, but for the rest of the last bucket."""
 
 Item = TypeVar("Item")
 
@@ -26,6 +28,8 @@ class Timers(Generic[Item]):
         self._buckets: dict[int, dict[int, Item]] = {}
         self._order: list[int] = []
         self.dead = 0
+        self._to_tidy: list[int] | None = None
+        """Buckets that the pass under way has not looked at."""
 
     def __len__(self) -> int:
         return len(self.deadlines)
@@ -85,13 +89,22 @@ class Timers(Generic[Item]):
         return (self._order[0] + 1) * BUCKET_US if self._order else None
 
     def tidy(self) -> None:
-        """Drop dead entries when they outnumber the living, one pass over the buckets."""
-        if self.dead <= len(self.deadlines) + DEAD_ALLOWED:
-            return
-        for bucket in self._buckets.values():
-            for key in [key for key in bucket if key not in self.deadlines]:
-                del bucket[key]
-        self.dead = 0
+        """Drop dead entries when they outnumber the living: a slice of the buckets a call, so that no turn stalls."""
+        if self._to_tidy is None:
+            if self.dead <= len(self.deadlines) + DEAD_ALLOWED:
+                return
+            self._to_tidy = list(self._buckets)
+            # What dies from here on counts for the next pass.
+            self.dead = 0
+        looked_at = 0
+        while self._to_tidy and looked_at < TIDY_SLICE:
+            bucket = self._buckets.get(self._to_tidy.pop())
+            if bucket is not None:
+                looked_at += len(bucket)
+                for key in [key for key in bucket if key not in self.deadlines]:
+                    del bucket[key]
+        if not self._to_tidy:
+            self._to_tidy = None
 
     def clear(self) -> None:
         """Forget everything."""
@@ -99,6 +112,7 @@ class Timers(Generic[Item]):
         self._buckets.clear()
         self._order.clear()
         self.dead = 0
+        self._to_tidy = None
 
     def keys(self) -> Iterator[int]:
         """Iterate over the armed keys."""
