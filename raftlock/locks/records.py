@@ -125,6 +125,21 @@ class Session:
         self.waiting: dict[int, str] = {}
         """Slot to resource of its acquires in queues."""
 
+    def copy(self) -> "Session":
+        """Return one that later commands do not change: what it refers to is immutable."""
+        copied = Session(
+            session_id=self.session_id,
+            nonce=self.nonce,
+            ttl_ms=self.ttl_ms,
+            rev=self.rev,
+            principal=self.principal,
+            address=self.address,
+        )
+        copied.count, copied.ended = self.count, self.ended
+        copied.slots, copied.locks = dict(self.slots), dict(self.locks)
+        copied.cut, copied.waiting = dict(self.cut), dict(self.waiting)
+        return copied
+
 
 class Settings(NamedTuple):
     """Limits that apply needs: replicated, changed by logged commands only (decision 6)."""
