@@ -1,4 +1,4 @@
-"""`python -m bench throughput | failover`: what a cluster does per second, and what a dead node costs."""
+"""`python -m bench throughput | failover | handover`: what a cluster does per second, what a dead node costs, who waits."""
 
 import argparse
 import contextlib
@@ -19,7 +19,7 @@ from typing import Any
 import msgpack
 import uvloop
 
-from bench import failover
+from bench import failover, handover
 from bench.load import find_leader, run_load
 
 WORKLOADS = {
@@ -174,6 +174,13 @@ def fail_over(options: argparse.Namespace) -> int:
     return failover.report(result | {"machine": machine()}, options.json)
 
 
+def hand_over(options: argparse.Namespace) -> int:
+    """Measure handovers on a cluster of our own."""
+    with own_cluster() as endpoints:
+        result = uvloop.run(handover.measure(endpoints, rounds=options.rounds))
+    return handover.report(result | {"machine": machine()}, options.json)
+
+
 def summary(measured: list[dict[str, Any]]) -> dict[str, Any]:
     """Return the medians of several rounds, and all errors."""
     errors: dict[str, int] = {}
@@ -209,8 +216,12 @@ def main() -> int:
     failover.add_options(
         commands.add_parser("failover", help="kill -9 nodes of an own cluster under load")
     )
+    handover.add_options(
+        commands.add_parser("handover", help="how long a waiter waits after a release or a death")
+    )
+    run = {"throughput": throughput, "failover": fail_over, "handover": hand_over}
     options = parser.parse_args()
-    return throughput(options) if options.command == "throughput" else fail_over(options)
+    return run[options.command](options)
 
 
 if __name__ == "__main__":
