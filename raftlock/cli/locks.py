@@ -1,4 +1,4 @@
-"""The commands about locks: lock, acquire, release."""
+"""The commands that change locks: lock, acquire, renew, release, force-release."""
 
 import asyncio
 import os
@@ -212,10 +212,81 @@ def release(name: str, token: int, as_json: bool, endpoints: str) -> None:
         async with AsyncClient(parse_endpoints(endpoints)) as client:
             return await client.release_token(name, token)
 
-    held = run(main())
+    _held(run(main()), as_json, name, token, f"released {name}")
+
+
+@click.command()
+@click.argument("name")
+@click.option(
+    "--token", type=click.IntRange(1), required=True, help="The token that acquire printed."
+)
+@json_option
+@endpoints_option
+def renew(name: str, token: int, as_json: bool, endpoints: str) -> None:
+    """Let the lease of the lock NAME, held under TOKEN, begin anew.
+
+    \b
+    Example: raftlock renew deploy --token "$token"
+    Exit codes: 0; 3 the token does not hold the lock.
+    """
+
+    async def main() -> bool:
+        async with AsyncClient(parse_endpoints(endpoints)) as client:
+            return await client.renew_token(name, token)
+
+    _held(run(main()), as_json, name, token, f"renewed {name}")
+
+
+@click.command(name="force-release")
+@click.argument("name")
+@click.option("--token", type=click.IntRange(1), help="Only if this token holds it (default: any).")
+@click.option("--reason", required=True, help="Why; it is kept in the audit log.")
+@click.option(
+    "--now", is_flag=True, help="Pass the lock on at once, not when its lease has run out."
+)
+@json_option
+@endpoints_option
+def force_release(
+    name: str, token: int | None, reason: str, now: bool, as_json: bool, endpoints: str
+) -> None:
+    """End the lock NAME for its holder. For administrators.
+
+    Without --now renewals are refused, and the lock passes on when its lease has run out: the old holder has stopped by
+    then. With --now it passes on at once, and the old holder may act until it hears of it.
+
+    \b
+    Example: raftlock force-release nightly --reason "host is gone, INC-4711"
+    Exit codes: 0; 3 nobody holds it, or not under the token.
+    """
+
+    async def main() -> tuple[int, bool]:
+        async with AsyncClient(parse_endpoints(endpoints)) as client:
+            held = token
+            if held is None:
+                info = await client.get(name)
+                if info is None:
+                    return 0, False
+                held = info.token
+            return held, await client.force_release(name, held, reason=reason, now=now)
+
+    ended, done = run(main())
+    _held(
+        done,
+        as_json,
+        name,
+        ended,
+        f"{name} was taken from token {ended}; its holder may act until it hears of it"
+        if now
+        else f"{name} ends when the lease of token {ended} has run out",
+    )
+
+
+def _held(held: bool, as_json: bool, name: str, token: int, text: str) -> None:
+    """Print that it was done, or that the token does not hold the lock, and end with that exit code."""
     if held:
-        emit(as_json, {"status": "OK", "token": token, "resource": name}, f"released {name}")
+        emit(as_json, {"status": "OK", "token": token, "resource": name}, text)
         return
     if as_json:
         emit(as_json, {"status": "NOT_HELD", "token": token, "resource": name}, "")
-    fail(f"{name!r} is not held under token {token}", EXIT_NOT_HELD)
+    why = f"{name!r} is not held under token {token}" if token else f"{name!r} is not held"
+    fail(why, EXIT_NOT_HELD)

@@ -1,7 +1,7 @@
 """The commands about nodes: server, bootstrap, status."""
 
 import asyncio
-import tomllib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,64 +18,101 @@ from raftlock.cli.common import (
 )
 from raftlock.client import NodeStatus, Unavailable
 from raftlock.client.async_client import fetch_status
+from raftlock.server.config import (
+    SETTINGS,
+    ConfigError,
+    ServerConfig,
+    config_from,
+    example,
+    read_file,
+)
 
-_FLAGS = {
-    "node_id": "--node-id",
-    "data_dir": "--data-dir",
-    "client_address": "--client",
-    "peer_address": "--peer",
-    "http_address": "--http",
-}
+
+def settings_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add --config, and a flag for each field of the configuration."""
+    for setting in reversed(SETTINGS):
+        default = "required" if setting.default is None else f"default: {setting.default or 'none'}"
+        command = click.option(
+            setting.option,
+            setting.name,
+            type=setting.kind,
+            envvar=setting.variable,
+            metavar=setting.allowed.upper() if setting.address else None,
+            help=f"{setting.doc} {setting.allowed.capitalize()}; {default}.",
+        )(command)
+    return click.option(
+        "--config",
+        "config_file",
+        type=click.Path(exists=True, dir_okay=False, path_type=Path),
+        envvar="RAFTLOCK_CONFIG",
+        help="A TOML file (`raftlock config example`). Flags win over variables, variables over it.",
+    )(command)
+
+
+def read_config(config_file: Path | None, flags: dict[str, Any]) -> ServerConfig:
+    """Put file and flags together. Raise UsageError that names the field and what is allowed."""
+    options = {setting.name: setting.option for setting in SETTINGS}
+    try:
+        values = {} if config_file is None else read_file(config_file)
+        values |= {name: value for name, value in flags.items() if value is not None}
+        return config_from(values)
+    except ConfigError as error:
+        option = f" ({options[error.field]})" if error.field in options else ""
+        raise click.UsageError(f"{error.field}{option}: {error.problem}") from error
 
 
 @click.command()
-@click.option(
-    "--config",
-    "config_file",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="A TOML file; flags win over it.",
-)
-@click.option("--node-id", type=int, help="1 to 65535, different for each node.")
-@click.option(
-    "--data-dir", type=click.Path(file_okay=False), help="Where the node keeps its state."
-)
-@click.option("--client", "client_address", metavar="HOST:PORT", help="For clients.")
-@click.option("--peer", "peer_address", metavar="HOST:PORT", help="For the other nodes.")
-@click.option("--http", "http_address", metavar="HOST:PORT", help="Kept for the HTTP interface.")
-@click.option("--heartbeat-ms", type=int)
-@click.option("--election-min-ms", type=int)
-@click.option("--election-max-ms", type=int)
-@click.option("--segment-size", type=int, help="Bytes of one segment of the log.")
-@click.option("--snapshot-log-size", type=int, help="Bytes of log after which a snapshot is saved.")
-@click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]))
+@settings_options
 def server(config_file: Path | None, **flags: Any) -> None:
     """Run one node until SIGTERM.
 
-    A new data directory is formatted; the node then waits until `raftlock bootstrap` makes it part of a cluster.
+    A new data directory is formatted; the node then waits until `raftlock bootstrap` makes it part of a cluster. Each
+    field may stand in the file, in its RAFTLOCK_ variable, or as a flag.
 
     \b
     Example: raftlock server --node-id 1 --data-dir /var/lib/raftlock --client 10.0.0.1:7401 --peer 10.0.0.1:7411
+    Exit codes: 0 stopped; 1 the disk or the network failed; 2 the configuration is wrong.
     """
-    from raftlock.server.config import ConfigError, config_from
+    config = read_config(config_file, flags)
+    # Here, so that the other commands work where only the client is installed.
     from raftlock.server.run import serve
     from raftlock.storage import StorageError
 
-    values: dict[str, Any] = {}
-    if config_file is not None:
-        try:
-            values = tomllib.loads(config_file.read_text())
-        except tomllib.TOMLDecodeError as error:
-            fail(f"{config_file}: {error}", 2)
-    values |= {name: value for name, value in flags.items() if value is not None}
-    try:
-        config = config_from(values)
-    except ConfigError as error:
-        name = _FLAGS.get(error.field, "--" + error.field.replace("_", "-"))
-        raise click.UsageError(f"{error.field} ({name}): {error.problem}") from error
     try:
         serve(config)
     except (StorageError, OSError) as error:
         fail(str(error))
+
+
+@click.group(name="config")
+def config_group() -> None:
+    """Look at the configuration of a node."""
+
+
+@config_group.command(name="example")
+def config_example() -> None:
+    """Print a whole configuration file: each field, what it means, what is allowed, its default.
+
+    \b
+    Example: raftlock config example > /etc/raftlock.toml
+    """
+    click.echo(example(), nl=False)
+
+
+@config_group.command(name="check")
+@settings_options
+@json_option
+def config_check(config_file: Path | None, as_json: bool, **flags: Any) -> None:
+    """Check a configuration as `raftlock server` would, and print what it comes to.
+
+    \b
+    Example: raftlock config check --config /etc/raftlock.toml
+    Exit codes: 0 it is fine; 2 it is not.
+    """
+    config = read_config(config_file, flags)
+    values = {setting.name: getattr(config, setting.name) for setting in SETTINGS}
+    values["data_dir"] = str(values["data_dir"])
+    emit(as_json, values, "\n".join(f"{name} = {value!r}" for name, value in values.items()))
 
 
 @click.command()

@@ -380,10 +380,23 @@ class AsyncClient:
         return None if answer[4] is None else lock_info(answer[4])
 
     async def list(
-        self, *, prefix: str = "", owner: str | None = None, stale: bool = False
+        self,
+        *,
+        prefix: str = "",
+        owner: str | None = None,
+        session: int | None = None,
+        stale: bool = False,
     ) -> list[LockInfo]:
-        """Return all locks by prefix, or by owner. Each page is one picture; several pages are not."""
-        by, what = (ListBy.PREFIX, prefix) if owner is None else (ListBy.OWNER, owner)
+        """Return all locks by prefix, or by owner, or all locks, offers and waiting acquires of a session.
+
+        Each page is one picture; several pages are not.
+        """
+        by: ListBy = ListBy.PREFIX
+        what: str | int = prefix
+        if owner is not None:
+            by, what = ListBy.OWNER, owner
+        elif session is not None:
+            by, what = ListBy.SESSION, session
         found: list[LockInfo] = []
         cursor = ""
         while True:

@@ -1,10 +1,16 @@
-"""The configuration of a node: every field with its unit, its default and what is allowed."""
+"""The configuration of a node: every field with its unit, its default and what is allowed.
 
-from dataclasses import dataclass, fields
+`SETTINGS` is the one list: the TOML file, the flags, the RAFTLOCK_… variables and the printed example are made of it.
+"""
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from raftlock_wire import limits
+LOG_LEVELS = ("debug", "info", "warning", "error")
+LOG_FORMATS = ("auto", "text", "json")
 
 
 class ConfigError(ValueError):
@@ -16,57 +22,230 @@ class ConfigError(ValueError):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """One field: where it may be said, and what it may be."""
+
+    name: str
+    doc: str
+    kind: type[int] | type[str]
+    default: int | str | None = None
+    """None: it is required."""
+    low: int = 0
+    high: int = 0
+    choices: tuple[str, ...] = ()
+    address: bool = False
+    flag: str = ""
+
+    @property
+    def option(self) -> str:
+        """Return the flag of `raftlock server`."""
+        return self.flag or "--" + self.name.replace("_", "-")
+
+    @property
+    def variable(self) -> str:
+        """Return the environment variable."""
+        return "RAFTLOCK_" + self.name.upper()
+
+    @property
+    def allowed(self) -> str:
+        """Return what is allowed, in words."""
+        if self.kind is int:
+            return f"a whole number from {self.low} to {self.high}"
+        if self.choices:
+            return f"one of {', '.join(self.choices)}"
+        return "host:port" if self.address else "text"
+
+    def check(self, value: Any) -> None:
+        """Raise ConfigError unless `value` is allowed."""
+        if self.kind is int:
+            if type(value) is not int or not self.low <= value <= self.high:
+                raise ConfigError(self.name, f"{value!r} is not {self.allowed}")
+        elif not isinstance(value, str):
+            raise ConfigError(self.name, f"{value!r} is not text")
+        elif self.choices and value not in self.choices:
+            raise ConfigError(self.name, f"{value!r} is not {self.allowed}")
+        elif self.address:
+            check_address(self.name, value)
+
+
+SETTINGS = (
+    Setting(
+        name="node_id", kind=int, low=1, high=65_535, doc="Different for each node of the cluster."
+    ),
+    Setting(
+        name="data_dir",
+        kind=str,
+        doc="Where the node keeps its state. Formatted at the first start; for one process at a time.",
+    ),
+    Setting(
+        name="client_address",
+        flag="--client",
+        kind=str,
+        address=True,
+        default="127.0.0.1:7401",
+        doc="Where clients connect, and what members and clients are told.",
+    ),
+    Setting(
+        name="peer_address",
+        flag="--peer",
+        kind=str,
+        address=True,
+        default="127.0.0.1:7411",
+        doc="Where the other nodes connect, and what they are told.",
+    ),
+    Setting(
+        name="http_address",
+        flag="--http",
+        kind=str,
+        address=True,
+        default="127.0.0.1:7421",
+        doc="Where HTTP is served: locks for curl, metrics, health. It is not authenticated.",
+    ),
+    Setting(
+        name="listen_host",
+        kind=str,
+        default="",
+        doc="Listen for clients and nodes here instead of at the hosts of their addresses (0.0.0.0: everywhere).",
+    ),
+    Setting(
+        name="heartbeat_ms",
+        kind=int,
+        low=1,
+        high=10_000,
+        default=30,
+        doc="How often a leader says that it is there. Milliseconds.",
+    ),
+    Setting(
+        name="election_min_ms",
+        kind=int,
+        low=2,
+        high=60_000,
+        default=150,
+        doc="A leader that is not heard for a random time from here to election_max_ms is replaced. At least two heartbeats.",
+    ),
+    Setting(
+        name="election_max_ms",
+        kind=int,
+        low=3,
+        high=120_000,
+        default=300,
+        doc="See election_min_ms; longer than that.",
+    ),
+    Setting(
+        name="segment_size",
+        kind=int,
+        low=1 << 20,
+        high=1 << 30,
+        default=64 << 20,
+        doc="Bytes of one preallocated segment of the log.",
+    ),
+    Setting(
+        name="snapshot_log_size",
+        kind=int,
+        low=1 << 16,
+        high=1 << 40,
+        default=256 << 20,
+        doc="Bytes of log after which a snapshot is saved (and when the log is twice the last snapshot).",
+    ),
+    Setting(
+        name="log_level",
+        kind=str,
+        choices=LOG_LEVELS,
+        default="info",
+        doc="What is logged, to stderr.",
+    ),
+    Setting(
+        name="log_format",
+        kind=str,
+        choices=LOG_FORMATS,
+        default="auto",
+        doc="How: text for people, one JSON object a line for programs; auto is text on a terminal.",
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ServerConfig:
-    """One node. Addresses are host:port; times are milliseconds."""
+    """One node. What each field means stands in SETTINGS."""
 
     node_id: int
-    """1 to 65,535, different for each node of the cluster."""
     data_dir: Path
-    """Formatted at the first start; one process at a time."""
     client_address: str = "127.0.0.1:7401"
-    """Where clients connect; also what members and clients are told."""
     peer_address: str = "127.0.0.1:7411"
-    """Where the other nodes connect; also what they are told."""
     http_address: str = "127.0.0.1:7421"
-    """Kept for the HTTP interface; nothing listens there yet."""
+    listen_host: str = ""
     heartbeat_ms: int = 30
     election_min_ms: int = 150
     election_max_ms: int = 300
     segment_size: int = 64 << 20
-    """Bytes of one preallocated segment of the log."""
     snapshot_log_size: int = 256 << 20
-    """Bytes of log after which a snapshot is saved (and when the log is twice the last snapshot)."""
     log_level: str = "info"
+    log_format: str = "auto"
 
     def __post_init__(self) -> None:
-        _whole("node_id", self.node_id, 1, 65_535)
-        for name in ("client_address", "peer_address", "http_address"):
-            check_address(name, getattr(self, name))
-        _whole("heartbeat_ms", self.heartbeat_ms, 1, 10_000)
-        _whole("election_min_ms", self.election_min_ms, 2 * self.heartbeat_ms, 60_000)
-        _whole("election_max_ms", self.election_max_ms, self.election_min_ms + 1, 120_000)
-        _whole("segment_size", self.segment_size, 1 << 20, 1 << 30)
-        _whole("snapshot_log_size", self.snapshot_log_size, 1 << 16, 1 << 40)
-        if self.log_level not in LOG_LEVELS:
+        for setting in SETTINGS:
+            value = getattr(self, setting.name)
+            setting.check(str(value) if setting.name == "data_dir" else value)
+        if self.election_min_ms < 2 * self.heartbeat_ms:
             raise ConfigError(
-                "log_level", f"{self.log_level!r} is not one of {', '.join(LOG_LEVELS)}"
+                "election_min_ms",
+                f"{self.election_min_ms} is less than two heartbeats of {self.heartbeat_ms} ms",
+            )
+        if self.election_max_ms <= self.election_min_ms:
+            raise ConfigError(
+                "election_max_ms",
+                f"{self.election_max_ms} is not more than election_min_ms, which is {self.election_min_ms}",
             )
 
+    def listen(self, address: str) -> tuple[str, int]:
+        """Return the host and port to listen on for an address that others are told."""
+        host, _, port = address.rpartition(":")
+        return self.listen_host or host.strip("[]"), int(port)
 
-LOG_LEVELS = ("debug", "info", "warning", "error")
-BOOTSTRAP_LOGGED_RENEWAL_TTL_MS = limits.LOGGED_RENEWAL_TTL_MS_DEFAULT
 
-
-def config_from(values: dict[str, Any]) -> ServerConfig:
+def config_from(values: Mapping[str, Any]) -> ServerConfig:
     """Build a configuration from a decoded file or flags. Raise ConfigError that names an unknown or missing field."""
-    known = {field.name for field in fields(ServerConfig)}
+    known = {setting.name: setting for setting in SETTINGS}
     for name in values:
         if name not in known:
             raise ConfigError(name, f"is not a field; the fields are {', '.join(sorted(known))}")
-    for name in ("node_id", "data_dir"):
-        if name not in values:
-            raise ConfigError(name, "is required")
+    for setting in SETTINGS:
+        if setting.default is None and setting.name not in values:
+            raise ConfigError(
+                setting.name,
+                f"is required: in the file, as {setting.option} or as {setting.variable}",
+            )
+    known["data_dir"].check(values["data_dir"])
     return ServerConfig(**{**values, "data_dir": Path(values["data_dir"])})
+
+
+def read_file(path: Path) -> dict[str, Any]:
+    """Read a TOML file. Raise ConfigError when it cannot be read or is no TOML."""
+    try:
+        return tomllib.loads(path.read_text())
+    except OSError as error:
+        raise ConfigError("config", f"{path}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError("config", f"{path}: {error}") from error
+
+
+def example() -> str:
+    """Return a whole configuration file, each field with its meaning, what is allowed and its default."""
+    lines = [
+        "# The configuration of one raftlock node. A flag wins over a variable, a variable over this file.",
+        "",
+    ]
+    for setting in SETTINGS:
+        lines.append(f"# {setting.doc}")
+        lines.append(f"# {setting.allowed.capitalize()}. {setting.option}, {setting.variable}.")
+        if setting.default is None:
+            value = "1" if setting.kind is int else '"/var/lib/raftlock"'
+            lines.append(f"{setting.name} = {value}")
+        else:
+            value = str(setting.default) if setting.kind is int else f'"{setting.default}"'
+            lines.append(f"# {setting.name} = {value}")
+        lines.append("")
+    return "\n".join(lines)
 
 
 def check_address(name: str, value: Any) -> None:
@@ -74,8 +253,3 @@ def check_address(name: str, value: Any) -> None:
     host, colon, port = str(value).rpartition(":")
     if not (colon and host and port.isascii() and port.isdigit() and 1 <= int(port) <= 65_535):
         raise ConfigError(name, f"{value!r} is not host:port with a port from 1 to 65535")
-
-
-def _whole(name: str, value: Any, low: int, high: int) -> None:
-    if type(value) is not int or not low <= value <= high:
-        raise ConfigError(name, f"{value!r} is not a whole number from {low} to {high}")

@@ -57,11 +57,11 @@ class Node:
 
     async def run(self) -> None:
         """Serve until `stop` is called or the disk fails. Raise what ended it, if that was an error."""
-        host, _, port = self._config.peer_address.rpartition(":")
-        peer_server = await self._loop.create_server(self._peers.incoming, host, int(port))
-        host, _, port = self._config.client_address.rpartition(":")
+        peer_server = await self._loop.create_server(
+            self._peers.incoming, *self._config.listen(self._config.peer_address)
+        )
         client_server = await self._loop.create_server(
-            self._clients.incoming, host, int(port), backlog=4_096
+            self._clients.incoming, *self._config.listen(self._config.client_address), backlog=4_096
         )
         log.info(
             "event=listening client=%s peer=%s",
