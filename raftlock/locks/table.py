@@ -15,6 +15,7 @@ from raftlock.locks.reads import NameIndex, RenewalClass
 from raftlock.locks.records import Content, Grant, Outcome, Session, Settings, Waiter
 from raftlock.locks.snapshot import SnapshotLoader, SnapshotStream, encode_state
 from raftlock_wire.invariant import check
+from raftlock_wire.limits import SLOTS_MAX
 from raftlock_wire.messages import GrantState, Op
 from raftlock_wire.status import Status
 
@@ -126,7 +127,7 @@ class LockTable:
         principal, address = group[0], group[1]
         session: Session | None = None
         session_id = 0
-        plain = self.initialised and self.stream is None and not self.refuse_until_us
+        plain = self._is_plain()
         for position in range(2, len(group)):
             request = group[position]
             code = request[0]
@@ -184,9 +185,18 @@ class LockTable:
                     continue
             session_id = 0
             answer(self._command(request, principal, address, applied))
-            plain = self.initialised and self.stream is None and not self.refuse_until_us
+            plain = self._is_plain()
         self.index.bound()
         return answers
+
+    def _is_plain(self) -> bool:
+        """Return whether the hot path may be taken: nothing is on that it does not look at."""
+        return (
+            self.initialised
+            and self.stream is None
+            and not self.refuse_until_us
+            and self.settings.slots_max >= SLOTS_MAX
+        )
 
     def _command(
         self, request: tuple[Any, ...], principal: str, address: str, applied: Applied
