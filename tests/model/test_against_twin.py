@@ -11,7 +11,7 @@ from raftlock_wire.messages import Op
 from tests.model.logs import FIRST_TOKEN, NAMES, apply, genesis
 from tests.model.twin import BAD_REQUEST, Twin
 
-names = st.sampled_from(NAMES)
+names = st.sampled_from(NAMES[:2])
 sessions = st.integers(1, 4)
 slots = st.integers(0, 2)
 ns = st.integers(1, 4)
@@ -29,6 +29,9 @@ class Tables(RuleBasedStateMachine):
         self.index = 0
         self._entry(genesis()[3][0][2])
         self.twin.token = FIRST_TOKEN
+        for session in range(1, 4):
+            self._entry((int(Op.OPEN_SESSION), 7, bytes([self.index]) * 16, 10_000))
+            self.twin.open(session)
 
     def _entry(self, request: tuple[Any, ...]) -> tuple[Any, ...]:
         """Apply one request to the real table. Return its answer without the id."""
@@ -92,6 +95,12 @@ class Tables(RuleBasedStateMachine):
         answer = self._entry((int(Op.ACQUIRE), 7, session, slot, n, name, owner, ttl, wait, None))
         self._same(answer, self.twin.acquire(session, slot, n, name, owner, ttl, wait))
 
+    @rule(session=st.integers(1, 3), slot=slots, name=names, ttl=ttls)
+    def queue_up(self, session: int, slot: int, name: str, ttl: int) -> None:
+        """Acquire with the slot's next key and wait: so that there are queues to speak of."""
+        known = self.twin.sessions[session].slots.get(slot)
+        self.acquire(session, slot, 1 if known is None else known["n"] + 1, name, ttl, 5_000)
+
     @rule(session=sessions, slot=slots, n=ns)
     def cancel(self, session: int, slot: int, n: int) -> None:
         """Cancel; a smaller n has no effect (R3)."""
@@ -137,6 +146,13 @@ class Tables(RuleBasedStateMachine):
         self._entry((int(Op.EXPIRE_LOCK), 0, name, token, rev))
         self.twin.expire(name, token, rev)
         assert self.applied.events == self.twin.events
+
+    @rule(which=st.integers(0, 5), late=st.booleans())
+    def time_out_of_a_waiter(self, which: int, late: bool) -> None:
+        """Let a wait time out, or one that the slot's next acquire has replaced meanwhile."""
+        if self.twin.waiters:
+            waiter = self.twin.waiters[which % len(self.twin.waiters)]
+            self.time_out(waiter["session"], waiter["slot"], max(1, waiter["n"] - late))
 
     @rule(session=sessions, slot=slots, n=ns)
     def time_out(self, session: int, slot: int, n: int) -> None:
