@@ -16,7 +16,7 @@ class EntryKind(IntEnum):
     NOOP = 0
     """The leader's first entry of its term; no data."""
     BATCH = 1
-    """Commands for the lock table: the groups of `raftlock_wire.batch`."""
+    """Commands for the lock table: an array of groups (principal, address, *requests)."""
     MEMBERSHIP = 2
     """The cluster's members from this entry on (thesis 4.1)."""
 
