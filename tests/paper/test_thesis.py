@@ -1,0 +1,542 @@
+"""What Ongaro's thesis adds: pre-vote, check-quorum, reads, transfer, membership; and snapshots (Raft figure 13)."""
+
+import pytest
+
+from raftlock.raft import (
+    AppendEntries,
+    AppendEntriesResult,
+    InstallSnapshot,
+    InstallSnapshotResult,
+    MembershipBusy,
+    NotLeader,
+    Raft,
+    RaftConfig,
+    RequestVote,
+    RequestVoteResult,
+    Role,
+    TimeoutNow,
+)
+from raftlock_wire.entry import EntryKind, SnapshotMeta
+from raftlock_wire.ids import NO_NODE, Index, NodeId, Term
+from raftlock_wire.invariant import InvariantViolation
+from tests.unit.raft.kit import (
+    ELECTION_US,
+    append,
+    elect,
+    entry,
+    leader,
+    log_of,
+    members,
+    node,
+    sent,
+    settle,
+    terms,
+)
+
+T = ELECTION_US
+
+
+def answer(raft: Raft, sender: int, match: int, *, round_: int = 0, now_us: int = T) -> None:
+    """Let a follower say that it has everything up to `match`."""
+    message = AppendEntriesResult(
+        term=raft.term, success=True, match_index=Index(match), round=round_
+    )
+    raft.step(NodeId(sender), message, now_us)
+
+
+def request(term: int, *, pre_vote: bool = False, transfer: bool = False) -> RequestVote:
+    """Return a RequestVote of a candidate with a long log."""
+    return RequestVote(
+        term=Term(term),
+        last_log_index=Index(99),
+        last_log_term=Term(term),
+        pre_vote=pre_vote,
+        transfer=transfer,
+    )
+
+
+def grants(raft: Raft) -> list[bool]:
+    """Return the votes in the next Ready."""
+    return [m.granted for m in sent(raft) if isinstance(m, RequestVoteResult)]
+
+
+# Pre-vote (9.6) and check-quorum (6.2)
+
+
+def test_a_pre_vote_changes_nothing() -> None:
+    """Asking whether votes would be given raises no term, on neither side, and is not written."""
+    asking, asked = node(term=1), node(2, term=1)
+    asking.tick(T)
+    asked.step(NodeId(1), request(2, pre_vote=True), T)
+    readies = asking.ready(), asked.ready()
+
+    assert [(r.write, n.term) for r, n in zip(readies, (asking, asked), strict=True)] == [
+        (None, 1),
+        (None, 1),
+    ]
+
+
+def test_a_refused_pre_vote_says_the_term() -> None:
+    """One that fell behind learns the newer term from the refusal, and is not stuck (decision 18)."""
+    raft = node(term=1)
+    raft.tick(T)
+    settle(raft)
+    refused = RequestVoteResult(term=Term(7), granted=False, pre_vote=True, asked_term=Term(2))
+    raft.step(NodeId(2), refused, T)
+
+    assert (raft.term, raft.role) == (7, Role.FOLLOWER)
+
+
+def test_who_hears_a_leader_refuses_votes() -> None:
+    """Within an election timeout of a leader's message no vote is given, but in a transfer (4.2.3)."""
+    votes = []
+    for now_us, transfer in ((149_000, False), (149_000, True), (151_000, False)):
+        raft = node(term=1)
+        raft.step(NodeId(2), append(), 0)
+        settle(raft)
+        raft.step(NodeId(3), request(2, transfer=transfer), now_us)
+        votes += grants(raft)
+
+    assert votes == [False, True, True]
+
+
+def test_a_lost_link_is_not_having_heard() -> None:
+    """A closed link from the leader: pre-vote within 50 ms, and no more refusals (decision 18)."""
+    raft = node(term=1)
+    raft.step(NodeId(2), append(), 0)
+    settle(raft)
+    raft.link_lost(NodeId(3), 1_000)
+    unmoved = raft.next_deadline_us
+    raft.link_lost(NodeId(2), 1_000)
+    due = raft.next_deadline_us
+    raft.step(NodeId(3), request(2, pre_vote=True), 2_000)
+
+    assert (unmoved >= 150_000, due <= 51_000, grants(raft)) == (True, True, [True])
+
+
+def test_a_leader_without_a_majority_steps_down() -> None:
+    """Unheard by a majority for an election timeout, it leads no more; with one of two others it goes on."""
+    alone, with_one = leader(), leader()
+    answer(with_one, 2, 1, now_us=T + 140_000)
+    for raft in (alone, with_one):
+        raft.tick(T + 151_000)
+
+    assert (alone.role, with_one.role) == (Role.FOLLOWER, Role.LEADER)
+
+
+def test_a_leader_that_is_heard_refuses_votes() -> None:
+    """A leader in contact with a majority keeps its office, and one without gives it up to a newer term."""
+    votes = []
+    for now_us in (T + 1_000, T + 151_000):
+        raft = leader(term=2)
+        raft.step(NodeId(3), request(3), now_us)
+        votes += grants(raft)
+
+    assert votes == [False, True]
+
+
+def test_nobody_campaigns_who_is_no_voter() -> None:
+    """A learner, and a node that is not listed, wait for ever."""
+    learner = node(3, of=members(1, 2, learners=(3,)))
+    stranger = node(4)
+    for raft in (learner, stranger):
+        raft.tick(10 * T)
+
+    assert [raft.role for raft in (learner, stranger)] == [Role.FOLLOWER] * 2
+
+
+def test_one_voter_alone_leads_and_commits_by_its_own_disk() -> None:
+    """A cluster of one needs no message."""
+    raft = node(of=members(1), term=0)
+    raft.tick(T)
+    ready = raft.ready()
+    raft.begin_term(stamp_us=0, wall_us=0)
+    settle(raft)
+
+    assert (ready.elected, [e.index for e in raft.ready().committed]) == (True, [1])
+
+
+# Reads (6.4)
+
+
+def test_a_round_is_confirmed_by_answers_to_it_and_not_before() -> None:
+    """An answer to an earlier round confirms no later one: it says nothing of who leads now."""
+    raft = leader()
+    number = raft.start_round()
+    settle(raft)
+    confirmed = []
+    for round_ in (number - 1, number):
+        answer(raft, 2, 1, round_=round_)
+        confirmed.append(raft.ready().round_confirmed)
+
+    assert confirmed == [number - 1, number]
+
+
+def test_a_round_goes_out_at_once() -> None:
+    """It does not wait for the next heartbeat, nor for the disk."""
+    raft = leader()
+    answer(raft, 2, 1)
+    answer(raft, 3, 1)
+    settle(raft)
+    number = raft.start_round()
+    messages = raft.ready().messages
+
+    assert [
+        (m.to, m.message.round, m.after_write)
+        for m in messages
+        if isinstance(m.message, AppendEntries)
+    ] == [(2, number, 0), (3, number, 0)]
+
+
+def test_a_deposed_leader_confirms_nothing() -> None:
+    """After a newer term no answer to its rounds counts."""
+    raft = leader()
+    number = raft.start_round()
+    settle(raft)
+    raft.step(NodeId(3), append(term=5), T)
+    message = AppendEntriesResult(term=Term(1), success=True, match_index=Index(1), round=number)
+    raft.step(NodeId(2), message, T)
+
+    assert raft.ready().round_confirmed == 0
+
+
+# Leadership transfer (3.10)
+
+
+def test_a_transfer_waits_until_the_target_has_everything() -> None:
+    """TimeoutNow goes to a target whose log is complete; meanwhile nothing is proposed."""
+    raft = leader()
+    raft.transfer(NodeId(2), T)
+    raft.tick(T)
+    before = [m for m in sent(raft) if isinstance(m, TimeoutNow)]
+    answer(raft, 2, 1)
+    raft.tick(T)
+
+    assert (before, [m for m in sent(raft, 2) if isinstance(m, TimeoutNow)]) == (
+        [],
+        [TimeoutNow(term=Term(1))],
+    )
+    with pytest.raises(NotLeader):
+        raft.propose(EntryKind.BATCH, b"x", stamp_us=0, wall_us=0)
+
+
+def test_a_transfer_is_given_up_after_an_election_timeout() -> None:
+    """A target that does not take over costs an election timeout, not the leadership."""
+    raft = leader()
+    raft.transfer(NodeId(2), T)
+    for peer in (2, 3):
+        answer(raft, peer, 0, now_us=T + 299_000)
+    raft.tick(T + 300_000)
+
+    assert (raft.role, raft.transferring) == (Role.LEADER, False)
+
+
+def test_the_target_campaigns_at_once_without_a_pre_vote() -> None:
+    """TimeoutNow from the leader of the term; from anybody else it is nothing."""
+    raft = node(term=1)
+    raft.step(NodeId(2), append(), 0)
+    settle(raft)
+    raft.step(NodeId(3), TimeoutNow(term=Term(1)), 10)
+    before = raft.role
+    raft.step(NodeId(2), TimeoutNow(term=Term(1)), 10)
+    asked = [m for m in sent(raft) if isinstance(m, RequestVote)]
+
+    assert (before, raft.role, [(m.term, m.pre_vote, m.transfer) for m in asked]) == (
+        Role.FOLLOWER,
+        Role.CANDIDATE,
+        [(2, False, True)] * 2,
+    )
+
+
+def test_the_best_target_is_fresh_and_furthest() -> None:
+    """Of those heard within an election timeout, the one with the most of the log; none if nobody was."""
+    raft = leader()
+    answer(raft, 3, 1)
+    answer(raft, 2, 0)
+    best = raft.transfer_target()
+    for peer, when in ((2, T + 200_000), (3, T)):
+        answer(raft, peer, 1, now_us=when)
+    raft.tick(T + 200_000)
+    fresh = raft.transfer_target()
+    raft.tick(T + 200_001)
+
+    assert (best, fresh, node().transfer_target()) == (3, 2, NO_NODE)
+
+
+# Membership (4.1, 4.2)
+
+
+def committed_leader() -> Raft:
+    """Return a leader that has committed an entry of its own term."""
+    raft = leader()
+    answer(raft, 2, 1)
+    settle(raft)
+    return raft
+
+
+def change(raft: Raft, *node_ids: int, learners: tuple[int, ...] = ()) -> Index:
+    """Propose a membership."""
+    return raft.change_membership(members(*node_ids, learners=learners), stamp_us=0, wall_us=0)
+
+
+def test_a_change_waits_for_an_entry_of_the_own_term() -> None:
+    """Before that the last membership of an older term may not be committed (the bug of 2015)."""
+    with pytest.raises(MembershipBusy):
+        change(leader(), 1, 2, 3, 4)
+
+
+def test_one_change_at_a_time() -> None:
+    """A second change waits until the first is committed, and a change is of one member."""
+    raft = committed_leader()
+    change(raft, 1, 2, 3, 4)
+
+    with pytest.raises(MembershipBusy):
+        change(raft, 1, 2, 3, 4, 5)
+    with pytest.raises(InvariantViolation, match="one member"):
+        change(committed_leader(), 1, 2, 4)
+
+
+def test_a_change_is_in_force_when_appended_and_undone_when_cut() -> None:
+    """Nodes use the latest membership in their log, committed or not."""
+    data = members(1, 2, 3, 4).encode()
+    raft = node(term=1)
+    raft.step(NodeId(2), append(entry(1, 1, data, EntryKind.MEMBERSHIP)), 0)
+    appended = raft.membership.voters
+    raft.step(NodeId(3), append(entry(1, 2), term=2), 0)
+
+    assert (appended, raft.membership.voters) == ({1, 2, 3, 4}, {1, 2, 3})
+
+
+def test_a_learner_counts_in_no_quorum() -> None:
+    """It gets the log, and its answers commit nothing."""
+    raft = committed_leader()
+    change(raft, 1, 2, 3, learners=(4,))
+    settle(raft)
+    answer(raft, 4, 2)
+    before = raft.commit_index
+    answer(raft, 3, 2)
+
+    assert (before, raft.commit_index) == (1, 2)
+
+
+def test_a_leader_that_is_removed_leads_until_that_is_committed() -> None:
+    """It counts itself in no quorum meanwhile, and then steps down (4.2.2)."""
+    raft = committed_leader()
+    change(raft, 2, 3)
+    settle(raft)
+    answer(raft, 2, 2)
+    raft.tick(T + 1)
+    before = raft.role, raft.commit_index
+    answer(raft, 3, 2)
+    raft.tick(T + 2)
+
+    assert (before, raft.role, raft.commit_index) == ((Role.LEADER, 1), Role.FOLLOWER, 2)
+
+
+def test_a_removed_peer_is_forgotten() -> None:
+    """What is sent goes to the members in force."""
+    raft = committed_leader()
+    change(raft, 1, 2)
+
+    assert {m.to for m in settle(raft).messages} == {2}
+
+
+# Snapshots and compaction (Raft 7, figure 13)
+
+
+def meta(index: int, term: int, *, size: int = 10, sha: bytes = b"h" * 32) -> SnapshotMeta:
+    """Name a snapshot of ten bytes."""
+    return SnapshotMeta(Index(index), Term(term), 0, 0, members(1, 2, 3).encode(), size, sha)
+
+
+def lagging_leader() -> Raft:
+    """Return a leader of five entries whose log begins after a snapshot at 4, and peer 2 that has nothing."""
+    raft = node(
+        term=1,
+        log=[entry(5, 1)],
+        snapshot=meta(4, 1),
+        config=RaftConfig(node_id=NodeId(1), snapshot_chunk_size=4, compact_keep_bytes=0),
+    )
+    elect(raft)
+    raft.ready()
+    raft.begin_term(stamp_us=0, wall_us=0)
+    settle(raft)
+    refusal = AppendEntriesResult(
+        term=raft.term, success=False, match_index=Index(0), conflict_index=Index(1)
+    )
+    raft.step(NodeId(2), refusal, T)
+    return raft
+
+
+def test_a_laggard_is_sent_a_snapshot_in_chunks_and_then_the_log() -> None:
+    """Each chunk names the whole; the next one is what the follower asks for; then the log goes on behind it."""
+    raft = lagging_leader()
+    wanted = []
+    for offset in (0, 4, 8):
+        ready = settle(raft)
+        wanted += [(w.offset, w.size_max) for w in ready.snapshot_wanted]
+        raft.send_snapshot_chunk(NodeId(2), meta(4, 1), offset, b"abcd"[: 10 - offset], offset == 8)
+        chunk = sent(raft, 2)[0]
+        assert isinstance(chunk, InstallSnapshot)
+        stored = InstallSnapshotResult(
+            term=raft.term,
+            meta_index=Index(4),
+            meta_sha256=b"h" * 32,
+            next_offset=offset + len(chunk.data),
+            round=0,
+        )
+        raft.step(NodeId(2), stored, T)
+    after = sent(raft, 2)[0]
+
+    assert isinstance(after, AppendEntries)
+    assert (wanted, after.prev_log_index, [e.index for e in after.entries]) == (
+        [(0, 4), (4, 4), (8, 4)],
+        4,
+        [5, 6],
+    )
+
+
+def test_a_chunk_that_got_lost_is_asked_for_again() -> None:
+    """Without an answer for an election timeout the same part is read and sent again."""
+    raft = lagging_leader()
+    first = settle(raft).snapshot_wanted
+    none = settle(raft).snapshot_wanted
+    for peer in (2, 3):
+        answer(raft, peer, 0, now_us=T + 290_000)
+    raft.tick(T + 300_000)
+
+    assert (len(first), none, settle(raft).snapshot_wanted) == (1, [], first)
+
+
+def test_a_snapshot_whose_file_is_gone_begins_anew() -> None:
+    """When the driver cannot read it any more, the current one is sent from its beginning."""
+    raft = lagging_leader()
+    settle(raft)
+    raft.snapshot_unavailable(NodeId(2))
+
+    assert [w.offset for w in settle(raft).snapshot_wanted] == [0]
+
+
+def install(offset: int, data: bytes, *, of: SnapshotMeta, done: bool) -> InstallSnapshot:
+    """Return a chunk from leader 2."""
+    return InstallSnapshot(
+        term=Term(1), leader_id=NodeId(2), meta=of, offset=offset, data=data, done=done, round=3
+    )
+
+
+def test_chunks_are_stored_in_order_and_never_mixed() -> None:
+    """A chunk that is not the next one is answered with what is; another snapshot begins anew."""
+    raft = node(term=1)
+    seen = []
+    for message in (
+        install(0, b"aaaa", of=meta(4, 1), done=False),
+        install(8, b"cc", of=meta(4, 1), done=True),
+        install(0, b"zz", of=meta(5, 1, sha=b"z" * 32), done=False),
+    ):
+        raft.step(NodeId(2), message, 0)
+        ready = settle(raft)
+        seen.append([(c.meta.index, c.offset, c.data) for c in ready.snapshot_chunks])
+        for chunk in ready.snapshot_chunks:
+            raft.chunk_stored(chunk.number)
+    answers = [m for m in sent(raft) if isinstance(m, InstallSnapshotResult)]
+
+    assert seen == [[(4, 0, b"aaaa")], [], [(5, 0, b"zz")]]
+    assert answers == [
+        InstallSnapshotResult(
+            term=Term(1), meta_index=Index(5), meta_sha256=b"z" * 32, next_offset=2, round=3
+        )
+    ]
+
+
+def test_an_installed_snapshot_replaces_a_log_that_does_not_hold_it() -> None:
+    """The log is dropped whole; the next entries follow the snapshot (decision 12)."""
+    raft = node(term=1, log=log_of(1, 1))
+    raft.step(NodeId(2), install(0, b"0123456789", of=meta(4, 1), done=True), 0)
+    settle(raft)
+    raft.step(NodeId(2), append(entry(3, 1), prev=(2, 1)), 0)
+    while_installing = settle(raft).messages
+    raft.snapshot_installed(meta(4, 1))
+    settle(raft)
+    raft.step(NodeId(2), append(entry(5, 1), prev=(4, 1), commit=5), 0)
+    ready = settle(raft)
+
+    assert (while_installing, [e.index for e in ready.committed], raft.state.log.base_index) == (
+        [],
+        [5],
+        4,
+    )
+
+
+def test_an_installed_snapshot_keeps_a_log_that_holds_it() -> None:
+    """Entries behind it that agree stay: they may be acknowledged."""
+    raft = node(term=1, log=log_of(1, 1, 1))
+    raft.step(NodeId(2), install(0, b"0123456789", of=meta(2, 1), done=True), 0)
+    raft.snapshot_installed(meta(2, 1))
+
+    assert (terms(raft)[-1], raft.last_index, raft.commit_index) == (1, 3, 2)
+
+
+def test_a_rejected_snapshot_is_asked_for_from_its_beginning() -> None:
+    """What does not have the hash of its name is not used."""
+    raft = node(term=1)
+    raft.step(NodeId(2), install(0, b"0123456789", of=meta(4, 1), done=True), 0)
+    settle(raft)
+    raft.snapshot_rejected(meta(4, 1))
+    answers = [m for m in sent(raft) if isinstance(m, InstallSnapshotResult)]
+
+    assert [a.next_offset for a in answers] == [0]
+
+
+def test_a_snapshot_that_is_known_is_answered_at_once() -> None:
+    """What is committed here need not be sent."""
+    raft = node(term=1, log=log_of(1, 1))
+    raft.step(NodeId(2), append(prev=(2, 1), commit=2), 0)
+    settle(raft)
+    raft.step(NodeId(2), install(0, b"0123", of=meta(2, 1), done=False), 0)
+    answers = [m for m in sent(raft) if isinstance(m, InstallSnapshotResult)]
+
+    assert [a.next_offset for a in answers] == [10]
+
+
+def test_compaction_keeps_a_tail_and_the_membership() -> None:
+    """The log is cut behind a durable snapshot, less a tail for peers that are a little late."""
+    change_data = members(1, 2, 3, 4).encode()
+    log = [*log_of(1, 1), entry(3, 1, change_data, EntryKind.MEMBERSHIP), entry(4, 1), entry(5, 1)]
+    kept = {}
+    for keep in (0, 1):
+        raft = node(term=1, log=log, config=RaftConfig(node_id=NodeId(1), compact_keep_bytes=keep))
+        raft.step(NodeId(2), append(prev=(5, 1), commit=5), 0)
+        settle(raft)
+        raft.compact(meta(4, 1))
+        raft.compact(meta(3, 1))
+        kept[keep] = (raft.state.log.base_index, raft.last_index, raft.membership.voters)
+
+    assert kept == {0: (4, 5, {1, 2, 3, 4}), 1: (3, 5, {1, 2, 3, 4})}
+
+
+# Copies
+
+
+def test_a_clone_is_independent_and_digests_tell() -> None:
+    """A copy goes its own way; equal states have equal digests, and a vote changes them."""
+    raft = leader()
+    copy = raft.clone()
+    before = raft.digest()
+    copy.step(NodeId(2), append(term=9), T)
+
+    assert (raft.digest(), copy.digest() == before, raft.role) == (before, False, Role.LEADER)
+
+
+def test_messages_under_way_that_get_lost_are_sent_again() -> None:
+    """Entries without an answer for an election timeout: the leader probes from what is known."""
+    raft = leader()
+    for peer in (2, 3):
+        answer(raft, peer, 1)
+    raft.propose(EntryKind.BATCH, b"lost", stamp_us=0, wall_us=0)
+    first = [m for m in sent(raft, 2) if isinstance(m, AppendEntries)]
+    answer(raft, 2, 1, now_us=T + 140_000)
+    answer(raft, 3, 2, now_us=T + 140_000)
+    raft.tick(T + 200_000)
+    again = [m for m in sent(raft, 2) if isinstance(m, AppendEntries) and m.entries]
+
+    assert [[e.data for e in m.entries] for m in (*first, *again)] == [[b"lost"], [b"lost"]]
