@@ -1,0 +1,525 @@
+"""How long a client believes in a lock (guarantee 10, L8): deadlines, renewals, and what happens at the end."""
+
+from typing import Any
+
+import pytest
+
+from raftlock.client.errors import OutcomeUnknown, Unavailable
+from raftlock.client.handles import HandleState, margin_us
+from raftlock_wire.messages import Op
+from raftlock_wire.status import Status
+from tests.unit.client.scripted import (
+    SECOND,
+    SESSION_MARGIN_US,
+    SESSION_TTL_US,
+    START_US,
+    Scripted,
+    info,
+)
+
+
+@pytest.mark.parametrize(
+    ("ttl_us", "margin"),
+    [(100_000, 6_000), (10 * SECOND, 105_000), (86_400 * SECOND, 864 * SECOND + 5_000)],
+)
+def test_the_margin_is_one_percent_and_five_ms(ttl_us: int, margin: int) -> None:
+    """Clocks may differ in rate by 1 %; 5 ms more are taken off (guarantee 10)."""
+    assert margin_us(ttl_us) == margin
+
+
+def test_an_own_lease_counts_from_the_sending_of_its_acquire() -> None:
+    """Not from the answer: the server's lease may have begun as soon as the request was sent."""
+    client = Scripted()
+    client.hold(resource="warm")
+    wanted = client.want(ttl_ms=1_000)
+    client.wait(300_000)
+
+    client.answer(client.take(Op.ACQUIRE), Status.OK, 0, 101, 2)
+
+    assert client.deadline(wanted.handle) == 1_000_000 - 15_000
+
+
+def test_a_retried_acquire_counts_from_its_first_attempt() -> None:
+    """A retry gets the recorded outcome, which re-arms nothing (guarantee 10)."""
+    client = Scripted()
+    client.hold(resource="warm")
+    wanted = client.want(ttl_ms=5_000)
+    client.wait(SECOND)
+    client.answer(client.take(Op.ACQUIRE), Status.UNKNOWN)
+    client.wait(10_000)
+
+    client.answer(client.take(Op.ACQUIRE), Status.OK, 0, 101, 2)
+
+    assert client.deadline(wanted.handle) == 5 * SECOND - 55_000
+
+
+def test_after_a_retried_acquire_it_renews_at_once() -> None:
+    """The deadline of a retried acquire may be near, so that the renewal does not wait for a third of the ttl."""
+    client = Scripted()
+    client.hold(resource="warm")
+    client.want(ttl_ms=5_000)
+    client.answer(client.take(Op.ACQUIRE), Status.NO_QUORUM, "no leader")
+    client.wait(10_000)
+    client.answer(client.take(Op.ACQUIRE), Status.OK, 0, 101, 2)
+
+    client.wait(0)
+
+    assert client.take(Op.RENEW)[2] == [("r", 101)]
+
+
+def test_an_acquire_of_one_attempt_renews_after_a_third_of_its_ttl() -> None:
+    """Nothing is sent before a third of the ttl has passed."""
+    client = Scripted()
+    client.hold(resource="r", ttl_ms=3_000)
+    client.wait(999_999)
+    before = client.ops()
+
+    client.wait(1)
+
+    assert (before, client.ops()) == ([], [Op.RENEW])
+
+
+def test_a_recorded_grant_past_its_deadline_is_renewed_before_it_is_believed() -> None:
+    """An OK that comes after first + ttl - margin makes a handle only when a renewal says that it is still held."""
+    client = Scripted()
+    client.hold(resource="warm")
+    wanted = client.want(ttl_ms=1_000)
+    request = client.take(Op.ACQUIRE)
+    client.freeze(985_000)
+    client.answer(request, Status.OK, 0, 101, 2)
+    believed = wanted.result
+
+    client.answer(client.take(Op.RENEW), Status.OK, ((0, None, 2, 1_000, 999),))
+
+    assert (believed, client.deadline(wanted.handle)) == (None, 985_000 + 985_000)
+
+
+def test_a_renewal_counts_from_the_attempt_that_was_answered() -> None:
+    """A renewal that had to be sent again counts from its second sending."""
+    client = Scripted()
+    handle = client.hold(ttl_ms=6_000)
+    client.wait(2 * SECOND)
+    client.answer(client.take(Op.RENEW), Status.UNKNOWN, final=False)
+    client.wait(50_000)
+    request = client.take(Op.RENEW)
+    client.wait(100_000)
+
+    client.answer(request, Status.OK, ((0, None, 5, 6_000, 5_999),))
+
+    assert (client.deadline(handle), handle.rev) == (2_050_000 + 6 * SECOND - 65_000, 5)
+
+
+def test_an_answer_to_a_renewal_that_was_given_up_extends_nothing() -> None:
+    """A late answer belongs to an attempt that nobody counts with any more."""
+    client = Scripted()
+    handle = client.hold(ttl_ms=6_000)
+    client.wait(2 * SECOND)
+    first = client.take(Op.RENEW)
+    client.wait(SECOND)
+    deadline = client.deadline(handle)
+
+    client.answer(first, Status.OK, ((0, None, 5, 6_000, 5_999),))
+
+    assert client.deadline(handle) == deadline
+
+
+def test_an_older_renewal_takes_nothing_back() -> None:
+    """The deadline only grows by renewals."""
+    client = Scripted()
+    handle = client.hold(ttl_ms=6_000)
+    handle.own_deadline_us += 60 * SECOND
+    client.wait(2 * SECOND)
+
+    client.answer(client.take(Op.RENEW), Status.OK, ((0, None, 5, 6_000, 5_999),))
+
+    assert client.deadline(handle) == 66 * SECOND - 65_000
+
+
+@pytest.mark.parametrize("item", [(10,), (9,)], ids=["UNKNOWN", "NO_QUORUM"])
+def test_a_renewal_without_an_outcome_is_repeated_soon(item: tuple[int, ...]) -> None:
+    """UNKNOWN and NO_QUORUM for one lock say nothing about it: it is renewed again, well before its deadline."""
+    client = Scripted()
+    handle = client.hold(ttl_ms=3_000)
+    client.wait(SECOND)
+
+    client.answer(client.take(Op.RENEW), Status.OK, (item,))
+    client.wait(50_000)
+
+    assert (client.ops(), handle.state) == ([Op.RENEW], HandleState.HELD)
+
+
+def test_many_leases_are_renewed_in_one_request() -> None:
+    """Leases that are due together go together; one request holds a thousand."""
+    client = Scripted()
+    for token in range(1, 1_003):
+        client.hold(token, resource=f"r{token}", ttl_ms=3_000)
+
+    client.wait(SECOND)
+
+    assert [len(r[2]) for r in client.sent() if r[0] == Op.RENEW] == [1_000, 2]
+
+
+def test_a_session_counts_from_the_first_attempt_to_open_it() -> None:
+    """The same nonce gets the recorded session, which re-arms nothing (guarantee 10)."""
+    client = Scripted()
+    wanted = client.want()
+    client.wait(SECOND)
+    client.answer(client.take(Op.OPEN_SESSION), Status.UNKNOWN)
+    client.wait(10_000)
+    client.open()
+
+    client.answer(client.take(Op.ACQUIRE), Status.OK, 0, 101, 2)
+
+    assert client.deadline(wanted.handle) == SESSION_TTL_US - SESSION_MARGIN_US
+
+
+def test_a_session_that_took_two_attempts_is_kept_alive_at_once() -> None:
+    """Its deadline is nearer than a ttl, so the keep-alive does not wait for a third of it."""
+    client = Scripted()
+    client.want()
+    client.answer(client.take(Op.OPEN_SESSION), Status.NO_QUORUM, "no leader")
+    client.wait(10_000)
+    client.open()
+
+    client.wait(0)
+
+    assert Op.KEEP_ALIVE in client.ops()
+
+
+def test_a_keep_alive_counts_from_the_attempt_that_was_answered() -> None:
+    """Every lock in the session then has the session's new deadline."""
+    client = Scripted()
+    handle = client.hold()
+    client.wait(SESSION_TTL_US // 3)
+    client.answer(client.take(Op.KEEP_ALIVE), Status.UNKNOWN)
+    client.wait(10_000)
+    request = client.take(Op.KEEP_ALIVE)
+    client.wait(SECOND)
+
+    client.answer(request, Status.OK, 0)
+
+    sent_us = SESSION_TTL_US // 3 + 10_000
+    assert client.deadline(handle) == sent_us + SESSION_TTL_US - SESSION_MARGIN_US
+
+
+def test_a_keep_alive_is_sent_each_third_of_the_ttl() -> None:
+    """Counted from the sending of the one before."""
+    client = Scripted()
+    client.hold()
+    times = []
+    for _ in range(3):
+        client.wait(SESSION_TTL_US // 3)
+        client.keep_alive()
+        times.append(client.now_us - START_US)
+
+    assert times == [SESSION_TTL_US // 3 * i for i in (1, 2, 3)]
+
+
+def test_at_its_deadline_a_lock_is_lost_and_then_released() -> None:
+    """The body is told first; the release is asked after it (guarantee 10, 7)."""
+    client = Scripted()
+    handle = client.hold(ttl_ms=1_000)
+    client.wait(985_000)
+
+    assert (client.lost, handle.why_lost, client.take(Op.RELEASE)[2:], client.core.handles) == (
+        [(100, START_US + 985_000)],
+        "its deadline passed",
+        ("r", 100),
+        [],
+    )
+
+
+def test_a_lock_is_not_lost_before_its_deadline() -> None:
+    """A microsecond before, it is held."""
+    client = Scripted()
+    handle = client.hold(ttl_ms=1_000)
+
+    client.wait(984_999)
+
+    assert (client.lost, handle.state) == ([], HandleState.HELD)
+
+
+def test_a_client_that_was_frozen_loses_before_it_does_anything_else() -> None:
+    """After a wake-up the deadlines are looked at first: no renewal of a lock that is past its deadline is sent."""
+    client = Scripted()
+    client.hold(ttl_ms=1_000)
+    client.freeze(60 * SECOND)
+
+    client.core.tick(client.now_us)
+
+    assert (client.lost, Op.RENEW in client.ops()) == ([(100, START_US + 60 * SECOND)], False)
+
+
+def test_a_lost_connection_alone_ends_no_lock() -> None:
+    """Within its lease an unreachable lock is held; at its deadline it is lost (guarantee 9)."""
+    client = Scripted()
+    handle = client.hold(ttl_ms=5_000)
+    client.disconnect()
+    client.wait(4_944_999)
+    state = handle.state
+
+    client.wait(1)
+
+    assert (state, handle.state) == (HandleState.HELD, HandleState.LOST)
+
+
+def test_renewals_are_sent_when_the_connection_is_back() -> None:
+    """What came due while there was no connection is sent over the next one."""
+    client = Scripted()
+    client.hold(ttl_ms=5_000)
+    client.disconnect()
+    client.wait(3 * SECOND)
+
+    client.connect()
+
+    assert client.take(Op.RENEW)[2] == [("r", 100)]
+
+
+def test_a_lock_that_the_server_does_not_know_is_lost_without_a_release() -> None:
+    """NOT_HELD to a renewal is the end; there is nothing to release."""
+    client = Scripted()
+    handle = client.hold(ttl_ms=3_000)
+    client.wait(SECOND)
+
+    client.answer(client.take(Op.RENEW), Status.OK, ((4, 0),))
+
+    assert (handle.state, handle.why_lost, client.ops()) == (
+        HandleState.LOST,
+        "the server says that it is not held",
+        [],
+    )
+
+
+def test_ending_freezes_the_deadline_of_an_own_lease() -> None:
+    """ENDING: the handle lives to the deadline that it has, and is not renewed again."""
+    client = Scripted()
+    handle = client.hold(ttl_ms=3_000)
+    client.wait(SECOND)
+    client.answer(client.take(Op.RENEW), Status.OK, ((5, None, 2, 3_000, 2_000),))
+    client.wait(1_964_999)
+    before = (handle.state, client.ops())
+
+    client.wait(1)
+
+    assert (before, handle.state) == ((HandleState.HELD, []), HandleState.LOST)
+
+
+def test_a_lock_that_is_left_to_its_ttl_is_not_renewed() -> None:
+    """`renews=False`: no renewal, and the loss comes at the deadline of the acquire."""
+    client = Scripted()
+    handle = client.hold(ttl_ms=3_000, renews=False)
+    client.wait(2_964_999)
+    before = (handle.state, client.ops())
+
+    client.wait(1)
+
+    assert (before, handle.state) == ((HandleState.HELD, []), HandleState.LOST)
+
+
+def test_a_renewal_that_is_answered_after_the_release_changes_nothing() -> None:
+    """The handle was given back meanwhile."""
+    client = Scripted()
+    handle = client.hold(ttl_ms=3_000)
+    client.wait(SECOND)
+    request = client.take(Op.RENEW)
+    client.core.release(handle, client.now_us)
+
+    client.answer(request, Status.OK, ((4, 0),))
+
+    assert (handle.state, client.lost) == (HandleState.RELEASED, [])
+
+
+# L8
+
+
+def change(client: Scripted, handle: Any, ttl_ms: int) -> list[Any]:
+    """Begin a change of ttl; return where its result will be."""
+    results: list[Any] = []
+    client.core.change_ttl(handle, ttl_ms, client.now_us, client.now_us + SECOND, results.append)
+    return results
+
+
+def test_a_shorter_ttl_counts_from_its_sending() -> None:
+    """The server may apply it at once: the client counts with it before any answer (L8)."""
+    client = Scripted()
+    handle = client.hold(ttl_ms=60_000)
+    client.wait(SECOND)
+
+    change(client, handle, 2_000)
+
+    assert (client.deadline(handle), handle.ttl_us) == (SECOND + 2 * SECOND - 25_000, 2 * SECOND)
+
+
+def test_a_shorter_ttl_never_extends() -> None:
+    """The deadline that the handle has may be nearer than the shorter ttl from now."""
+    client = Scripted()
+    handle = client.hold(ttl_ms=3_000, renews=False)
+    client.wait(2_900_000)
+
+    change(client, handle, 2_000)
+
+    assert client.deadline(handle) == 3 * SECOND - 35_000
+
+
+def test_a_longer_ttl_counts_when_it_is_answered() -> None:
+    """Until then the lock has the ttl that it had; then it counts from the sending of the change."""
+    client = Scripted()
+    handle = client.hold(ttl_ms=6_000)
+    client.wait(SECOND)
+    results = change(client, handle, 60_000)
+    before = client.deadline(handle)
+    client.wait(500_000)
+
+    client.answer(client.take(Op.CHANGE_TTL), Status.OK, 9, 60_000)
+
+    assert (before, client.deadline(handle), handle.rev, handle.ttl_us, len(results)) == (
+        6 * SECOND - 65_000,
+        SECOND + 60 * SECOND - 605_000,
+        9,
+        60 * SECOND,
+        1,
+    )
+
+
+def test_a_change_that_was_applied_by_an_earlier_attempt_re_arms_nothing() -> None:
+    """HELD with the wanted ttl: the retry finds its own change done, at a time that is not known."""
+    client = Scripted()
+    handle = client.hold(ttl_ms=6_000)
+    results = change(client, handle, 60_000)
+    client.answer(client.take(Op.CHANGE_TTL), Status.UNKNOWN)
+    client.wait(10_000)
+
+    client.answer(client.take(Op.CHANGE_TTL), Status.HELD, 9, 60_000)
+
+    assert (client.deadline(handle), handle.rev, handle.ttl_us, results[0][1]) == (
+        6 * SECOND - 65_000,
+        9,
+        60 * SECOND,
+        Status.HELD,
+    )
+
+
+def test_a_change_of_a_lock_that_is_gone_loses_it() -> None:
+    """NOT_HELD to a change of ttl is as good as to a renewal."""
+    client = Scripted()
+    handle = client.hold(ttl_ms=6_000)
+    change(client, handle, 2_000)
+
+    client.answer(client.take(Op.CHANGE_TTL), Status.NOT_HELD, 0)
+
+    assert handle.state is HandleState.LOST
+
+
+def test_a_refused_shorter_ttl_is_left_by_the_next_renewal_only_as_the_shorter() -> None:
+    """A refusal that is not HELD with this ttl tells nothing new: the shorter one goes on to count."""
+    client = Scripted()
+    handle = client.hold(ttl_ms=60_000)
+    change(client, handle, 2_000)
+    client.answer(client.take(Op.CHANGE_TTL), Status.HELD, 9, 30_000)
+
+    client.wait(0)
+    client.answer(client.take(Op.RENEW), Status.OK, ((0, None, 9, 30_000, 29_000),))
+
+    assert client.deadline(handle) == 2 * SECOND - 25_000
+
+
+@pytest.mark.parametrize(("connected", "expected"), [(True, OutcomeUnknown), (False, Unavailable)])
+def test_a_change_that_nobody_answers_ends_in_time(connected: bool, expected: type) -> None:
+    """It may have been done when it was sent, and was not when no node could be reached."""
+    client = Scripted()
+    handle = client.hold(ttl_ms=60_000)
+    if not connected:
+        client.disconnect()
+    results = change(client, handle, 2_000)
+
+    client.wait(SECOND)
+
+    assert [type(r) for r in results] == [expected]
+
+
+# release
+
+
+def test_a_release_is_asked_until_it_is_answered() -> None:
+    """No answer in time: it is sent again (guarantee 7)."""
+    client = Scripted()
+    handle = client.hold(ttl_ms=60_000)
+    results: list[Any] = []
+    client.core.release(handle, client.now_us, results.append)
+    client.answer(client.take(Op.RELEASE), Status.NO_QUORUM, "no leader")
+    client.wait(10_000)
+    client.take(Op.RELEASE)
+    client.wait(2 * SECOND)
+
+    client.answer(client.take(Op.RELEASE), Status.OK)
+
+    assert [r[1] for r in results] == [Status.OK]
+
+
+def test_a_release_ends_with_the_lease() -> None:
+    """After the lease there is nothing to release; whether it was is not known."""
+    client = Scripted()
+    handle = client.hold(ttl_ms=3_000)
+    results: list[Any] = []
+    client.core.release(handle, client.now_us, results.append)
+    client.disconnect()
+
+    client.wait(3 * SECOND)
+
+    assert [type(r) for r in results] == [OutcomeUnknown]
+
+
+def test_a_second_release_does_nothing() -> None:
+    """Repeating it is harmless."""
+    client = Scripted()
+    handle = client.hold(ttl_ms=60_000)
+    client.core.release(handle, client.now_us)
+    client.answer(client.take(Op.RELEASE), Status.OK)
+    results: list[Any] = []
+
+    client.core.release(handle, client.now_us, results.append)
+    client.core.release(handle, client.now_us)
+
+    assert (results, client.ops()) == ([None], [])
+
+
+def test_a_released_lock_is_not_lost() -> None:
+    """No callback at what would have been its deadline."""
+    client = Scripted()
+    handle = client.hold(ttl_ms=1_000)
+    client.core.release(handle, client.now_us)
+
+    client.wait(5 * SECOND)
+
+    assert (client.lost, client.core.deadline_us(handle)) == ([], START_US + 985_000)
+
+
+def test_a_release_by_token_needs_no_handle() -> None:
+    """For a lock that another process acquired."""
+    client = Scripted()
+    results: list[Any] = []
+    client.core.release_token("other", 55, client.now_us, results.append)
+
+    request = client.take(Op.RELEASE)
+    client.answer(request, Status.NOT_HELD, 56)
+
+    assert (request[2:], [r[1] for r in results]) == (("other", 55), [Status.NOT_HELD])
+
+
+def test_a_get_is_answered_by_its_request_id() -> None:
+    """Two requests in flight, answered in the other order."""
+    client = Scripted()
+    results: list[Any] = []
+    for name in ("a", "b"):
+        client.core.request(
+            lambda i, name=name: (int(Op.GET), i, name, False),  # type: ignore[misc]
+            client.now_us,
+            client.now_us + SECOND,
+            results.append,
+        )
+    first, second = client.sent()
+
+    client.answer(second, Status.OK, 0, info("b"))
+    client.answer(first, Status.OK, 0, info("a"))
+
+    assert [r[4][0] for r in results] == ["b", "a"]
