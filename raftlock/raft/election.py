@@ -21,7 +21,7 @@ def tick(state: RaftState, now_us: int) -> None:
 
 def has_quorum_contact(state: RaftState, now_us: int) -> bool:
     """Return whether a majority, this node counted, was heard within an election timeout (check-quorum)."""
-    since = now_us - state.config.election_min_us
+    since = now_us - state.patience * state.config.election_min_us
     heard = int(state.is_voter)
     for voter in state.voters:
         progress = state.progress.get(voter)
@@ -42,6 +42,7 @@ def campaign(state: RaftState, now_us: int, *, pre_vote: bool, transfer: bool = 
         state.current_term = term = Term(state.current_term + 1)
         state.voted_for = own
         state.hard_state_unsaved = True
+        state.elections += 1
         state.reset_election_timer(now_us)
     request = RequestVote(
         term=term,
@@ -78,6 +79,7 @@ def on_request_vote(state: RaftState, sender: NodeId, message: RequestVote, now_
         if state.voted_for != sender:
             state.voted_for = sender
             state.hard_state_unsaved = True
+            state.elections += 1
         state.reset_election_timer(now_us)
     _answer(state, sender, message, granted=granted)
 

@@ -17,6 +17,8 @@ from raftlock_wire.ids import NO_INDEX, NO_NODE, Index, NodeId, Term
 from raftlock_wire.invariant import check
 from raftlock_wire.membership import Membership, decode_membership
 
+ELECTION_BACKOFF_MAX = 3
+"""How often election timeouts double, at the most: eight times their length."""
 LINK_LOST_PAUSE_US = 50_000
 """A follower whose leader's link closed campaigns after a random part of this (decision 18)."""
 
@@ -147,6 +149,8 @@ class RaftState:
         self.leader_id = NO_NODE
         self.leader_heard_us: int | None = None
         self.votes: dict[NodeId, bool] = {}
+        self.elections = 0
+        """Elections that this node took part in since anything was committed."""
         self.progress: dict[NodeId, Progress] = {}
         self.election_deadline_us = 0
         self.heartbeat_due_us = 0
@@ -205,9 +209,18 @@ class RaftState:
     def reset_election_timer(self, now_us: int) -> None:
         """Draw a new election timeout (Raft 5.2)."""
         config = self.config
-        self.election_deadline_us = now_us + self.rng.randrange(
-            config.election_min_us, config.election_max_us
-        )
+        timeout_us = self.rng.randrange(config.election_min_us, config.election_max_us)
+        self.election_deadline_us = now_us + self.patience * timeout_us
+
+    @property
+    def patience(self) -> int:
+        """Return how many times longer than configured this node waits, for votes and for answers.
+
+        Where a vote takes longer than a timeout, because disks or processors are busy, each candidate is overtaken by
+        the next one before its votes are there, and no term ever has a leader (chaos, seed 1: 300 terms in a minute).
+        From the second election without a commit on, everybody who takes part waits twice as long as before.
+        """
+        return 1 << min(max(self.elections - 1, 0), ELECTION_BACKOFF_MAX)
 
     # the disk
 
@@ -298,6 +311,7 @@ class RaftState:
         if index > self.commit_index:
             check(index <= self.log.last_index, "only entries that the log holds are committed")
             self.commit_index = index
+            self.elections = 0
 
     # messages and roles
 

@@ -153,7 +153,13 @@ class Node:
             self.wake()
             self._timer = None
         else:
-            self._timer = self._loop.call_later(delay_us / 1e6, self.wake)
+            self._timer = self._loop.call_later(delay_us / 1e6, self._timer_due)
+
+    def _timer_due(self) -> None:
+        # The loop runs timers before it looks at the sockets. After a stall, what has come meanwhile is read first: a
+        # leader that was heard must not be taken for a lost one (decision 17).
+        self._timer = None
+        self._loop.call_soon(self.wake)
 
     def _carry_out(self, effects: Effects) -> None:
         assert self._disk is not None
