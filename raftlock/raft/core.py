@@ -183,6 +183,11 @@ class Raft:
             del progress[peer]
         return index
 
+    @property
+    def disk_lags(self) -> bool:
+        """Return whether a voter that was heard of late has made durable what this node's disk has not."""
+        return transfer.disk_lags(self._state, self._now_us)
+
     # the disk
 
     def durable(self, write_number: int) -> None:

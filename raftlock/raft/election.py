@@ -9,6 +9,7 @@ from raftlock_wire.ids import NO_NODE, Index, NodeId, Term
 def tick(state: RaftState, now_us: int) -> None:
     """Campaign when the election timeout has passed; step down when a majority has not been heard for one."""
     if state.role is Role.LEADER:
+        _leave_out_stall(state, now_us)
         if not has_quorum_contact(state, now_us):
             state.become_follower(state.current_term, NO_NODE, now_us)
     elif now_us >= state.election_deadline_us:
@@ -17,6 +18,19 @@ def tick(state: RaftState, now_us: int) -> None:
         state.reset_election_timer(now_us)
         if state.is_voter:
             campaign(state, now_us, pre_vote=True)
+
+
+def _leave_out_stall(state: RaftState, now_us: int) -> None:
+    """Count at most a quarter of an election timeout between two ticks as time in which peers were not heard.
+
+    A leader that was not running has sent nothing that they could have answered: stepping down for that, often right
+    after the election, would only cost another one.
+    """
+    missed_us = now_us - state.ticked_us - state.config.election_min_us // 4
+    state.ticked_us = now_us
+    if missed_us > 0:
+        for progress in state.progress.values():
+            progress.heard_us = min(now_us, progress.heard_us + missed_us)
 
 
 def has_quorum_contact(state: RaftState, now_us: int) -> bool:
@@ -135,6 +149,7 @@ def _lead(state: RaftState, now_us: int) -> None:
     state.term_begun = False
     state.own_first_index = Index(0)
     state.heartbeat_due_us = now_us
+    state.ticked_us = now_us
     state.progress = {peer: new_progress(state, now_us) for peer in state.peers()}
 
 

@@ -154,6 +154,8 @@ class RaftState:
         self.progress: dict[NodeId, Progress] = {}
         self.election_deadline_us = 0
         self.heartbeat_due_us = 0
+        self.ticked_us = 0
+        """When a leader's timers ran last."""
         self.term_begun = False
         self.own_first_index = Index(0)
         self.round = 0

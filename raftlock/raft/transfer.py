@@ -2,7 +2,7 @@
 
 from raftlock.raft import election
 from raftlock.raft.messages import TimeoutNow
-from raftlock.raft.state import RaftState
+from raftlock.raft.state import Progress, RaftState
 from raftlock_wire.ids import NO_NODE, NodeId
 from raftlock_wire.invariant import check
 
@@ -39,10 +39,19 @@ def on_timeout_now(state: RaftState, now_us: int) -> None:
 
 def best_target(state: RaftState, now_us: int) -> NodeId:
     """Return the voter that was heard of late and has the most of the log, or NO_NODE."""
+    fresh = [(progress.match_index, -peer) for peer, progress in _fresh(state, now_us)]
+    return NodeId(-max(fresh)[1]) if fresh else NO_NODE
+
+
+def disk_lags(state: RaftState, now_us: int) -> bool:
+    """Return whether a voter that was heard of late has made durable what this node's disk has not."""
+    return any(p.match_index > state.durable_index for _, p in _fresh(state, now_us))
+
+
+def _fresh(state: RaftState, now_us: int) -> list[tuple[NodeId, Progress]]:
     since = now_us - state.config.election_min_us
-    fresh = [
-        (progress.match_index, -peer)
+    return [
+        (peer, progress)
         for peer, progress in state.progress.items()
         if peer in state.voters and progress.heard_us >= since
     ]
-    return NodeId(-max(fresh)[1]) if fresh else NO_NODE

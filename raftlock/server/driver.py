@@ -560,7 +560,8 @@ class Driver:
     def _guard_disk(self, now_us: int) -> None:
         """Hand leadership over when the disk is full or does not answer (decision 17)."""
         since = self._writing_since_us
-        stuck = since is not None and now_us - since > self.config.stall_us
+        # Where every disk is that slow a hand-over only costs an election, again and again: another one must be faster.
+        stuck = since is not None and now_us - since > self.config.stall_us and self.raft.disk_lags
         if self.is_leader and (stuck or not self._segment_room) and not self.raft.transferring:
             self.hand_over(now_us)
 

@@ -119,6 +119,8 @@ def test_a_leader_without_a_majority_steps_down() -> None:
     alone, with_one = leader(), leader()
     answer(with_one, 2, 1, now_us=T + 140_000)
     for raft in (alone, with_one):
+        for now_us in range(T, T + 152_000, 15_000):
+            raft.tick(now_us)
         raft.tick(T + 151_000)
 
     assert (alone.role, with_one.role) == (Role.FOLLOWER, Role.LEADER)
