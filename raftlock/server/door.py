@@ -135,7 +135,8 @@ def _plain_session(requests: tuple[Request, ...], attached: set[int] | None) -> 
                     and 0 <= wait_ms <= 86400000
                 ):
                     return None
-                if session != last:
+                # 0 is what `last` begins with, and no session.
+                if session != last or not session:
                     if last or not 0 < session <= 9007199254740991:
                         return None
                     if attached is not None and session not in attached:
@@ -143,7 +144,8 @@ def _plain_session(requests: tuple[Request, ...], attached: set[int] | None) -> 
                     last = session
             else:
                 return None
-    except (TypeError, ValueError, IndexError):
+    except (TypeError, ValueError, LookupError):
+        # Not an array, or not as long as it should be: LookupError is also the KeyError of a map.
         return None
     return last
 
