@@ -106,10 +106,16 @@ class Clients:
         for request in requests:
             if request[0] in OPENING:
                 if len(origin.attached) + len(origin.opening) >= limits.SESSIONS_PER_CONNECTION_MAX:
-                    why = (
-                        f"more than {limits.SESSIONS_PER_CONNECTION_MAX} sessions on one connection"
+                    most = limits.SESSIONS_PER_CONNECTION_MAX
+                    refused.append(
+                        (
+                            request[1],
+                            int(Status.QUOTA_EXCEEDED),
+                            False,
+                            "sessions_per_connection",
+                            most,
+                        )
                     )
-                    refused.append((request[1], int(Status.QUOTA_EXCEEDED), False, why))
                 else:
                     origin.opening[request[1]] = request[0]
         return refused
