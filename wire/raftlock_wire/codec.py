@@ -1,7 +1,8 @@
 """The strict msgpack dialect of the protocol and of the log: one decoder for both (decision 6).
 
 No floats, no extension types, no duplicate map keys, no bad UTF-8, no trailing bytes. Arrays decode to tuples.
-Floats are refused by the field checks of `messages`, which name the exact type of every field.
+Floats, and timestamps (extension -1, which msgpack decodes by itself), are refused by the field checks of `messages`,
+which name the exact type of every field.
 """
 
 from collections.abc import Iterable

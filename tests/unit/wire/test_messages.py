@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from raftlock_wire import limits
 from raftlock_wire.codec import pack, unpack
 from raftlock_wire.errors import BadField, BadFrame, FrameTooLarge
+from raftlock_wire.invariant import InvariantViolation, check
 from raftlock_wire.membership import (
     Member,
     Membership,
@@ -158,3 +159,10 @@ def test_errors_carry_their_fields() -> None:
     error = FrameTooLarge(size=9, size_max=8)
 
     assert (str(error), error.size, error.size_max) == ("frame of 9 bytes exceeds 8", 9, 8)
+
+
+def test_a_broken_invariant_says_what_must_hold() -> None:
+    """A condition that holds passes; one that does not is named, and is no error that a handler would catch."""
+    check(True, "one is one")
+    with pytest.raises(InvariantViolation, match="one is two"):
+        check(False, "one is two")
