@@ -17,6 +17,10 @@ from tests.unit.wire.served import WALL_US, Message, Served
 NONCE = b"nonce of example"
 SECRET = b"another's nonce!"
 CLIENT_NAME = "vectors"
+SESSION = 7
+"""The session of every scenario: the ones before it are opened first."""
+SLOT, N, REV = 20, 10, 100
+"""What is added to slots and n, and the least rev: two numbers in a wrong order must not look right."""
 
 
 class Recorded(NamedTuple):
@@ -45,6 +49,8 @@ class Recorder:
         self._next_id = 1
         self.connection = 0
         self._events_from = 0
+        for _ in range(REV if serving else 0):
+            self.served.command((int(Op.SET_SETTINGS), 0, {}), self.node)
         self.connect(self.node)
 
     def connect(self, node: int, principal: str = "") -> int:
@@ -95,14 +101,30 @@ class Recorder:
 
     # usual steps
 
-    def session(self, ttl_ms: int = 10_000, nonce: bytes = NONCE) -> int:
-        """Open a session."""
-        session: int = self.ask("", Op.OPEN_SESSION, nonce, ttl_ms)[3]
+    def others(self) -> None:
+        """Open the sessions before the one of the scenario, and leave them to a connection of their own."""
+        before = self.connection
+        self.connect(self.node)
+        for number in range(1, SESSION):
+            self.ask("", Op.OPEN_SESSION, number.to_bytes(16, "big"), 300_000)
+        self.connection = before
+
+    def session(self) -> int:
+        """Open the session of the scenario."""
+        self.others()
+        session: int = self.ask("", Op.OPEN_SESSION, NONCE, 10_000)[3]
+        assert session == SESSION
         return session
+
+    def cancel(self, name: str, session: int, slot: int, n: int) -> Message:
+        """Cancel an acquire."""
+        return self.ask(name, Op.CANCEL, session, SLOT + slot, N + n)
 
     def acquire(self, name: str, key: tuple[int, int, int], resource: str, **how: Any) -> Message:
         """Acquire, with a lease of its own unless `ttl_ms` is 0."""
         ttl_ms, wait_ms = how.get("ttl_ms", 10_000), how.get("wait_ms", 0)
+        session, slot, n = key
+        key = (session, SLOT + slot, N + n)
         fields = (*key, resource, how.get("owner", "me"), ttl_ms, wait_ms, how.get("metadata"))
         return self.ask(name, Op.ACQUIRE, *fields)
 
@@ -135,6 +157,7 @@ def _connection(r: Recorder) -> None:
 
 
 def _sessions(r: Recorder) -> None:
+    r.others()
     session = r.ask("open session", Op.OPEN_SESSION, NONCE, 10_000)[3]
     r.ask("open session again", Op.OPEN_SESSION, NONCE, 20_000)
     r.ask("keep alive", Op.KEEP_ALIVE, session)
@@ -147,15 +170,13 @@ def _sessions(r: Recorder) -> None:
     r.ask("close session", Op.CLOSE_SESSION, session)
     r.event("session ended", 6)
     r.ask("attach to a session that is over", Op.ATTACH, session, NONCE)
-    second = r.session(1_000, SECRET)
-    # It runs out, and the node that serves the connection does not learn it: the cluster says so.
+    # A session that ran out while the node that serves the connection could not learn it: the cluster says so.
     origin = r.served.drivers[1].clients.local[r.connection]
-    r.ask("", Op.CLOSE_SESSION, second)
-    origin.attached.add(second)
-    r.ask("keep alive of a session that is over", Op.KEEP_ALIVE, second)
-    r.ask("close session that is over", Op.CLOSE_SESSION, second)
-    r.ask("cancel in a session that is over", Op.CANCEL, second, 0, 1)
-    r.acquire("acquire in a session that is over", (second, 0, 1), "order:1")
+    origin.attached.add(session)
+    r.ask("keep alive of a session that is over", Op.KEEP_ALIVE, session)
+    r.ask("close session that is over", Op.CLOSE_SESSION, session)
+    r.cancel("cancel in a session that is over", session, 0, 1)
+    r.acquire("acquire in a session that is over", (session, 0, 1), "order:1")
     origin.attached = set(range(1, limits.SESSIONS_PER_CONNECTION_MAX + 1))
     r.ask("one session too many on a connection", Op.OPEN_SESSION, bytes(16), 10_000)
     r.ask("one session too many on a connection, attached", Op.ATTACH, session, NONCE)
@@ -201,9 +222,9 @@ def _grants(r: Recorder) -> None:
     )
     r.acquire("", (session, 0, 2), "order:1")
     r.acquire("acquire with an n of before", (session, 0, 1), "order:1", metadata={"host": "h1"})
-    r.ask("cancel of an n of before", Op.CANCEL, session, 0, 1)
-    r.ask("cancel of a grant", Op.CANCEL, session, 0, 2)
-    r.ask("cancel of what has not arrived", Op.CANCEL, session, 3, 1)
+    r.cancel("cancel of an n of before", session, 0, 1)
+    r.cancel("cancel of a grant", session, 0, 2)
+    r.cancel("cancel of what has not arrived", session, 3, 1)
     r.acquire("acquire that was cancelled", (session, 3, 1), "order:1")
 
 
@@ -216,7 +237,7 @@ def _waiting(r: Recorder) -> None:
     r.acquire("acquire that waits, again", key, "queue", **how)
     r.acquire("", (session, 2, 1), "queue", wait_ms=1_000)
     r.ask("list by session, with who waits", Op.LIST, ListBy.SESSION, session, "", 1_000, False)
-    r.ask("cancel of a waiter", Op.CANCEL, session, 2, 1)
+    r.cancel("cancel of a waiter", session, 2, 1)
     r.acquire("", (session, 3, 1), "queue", wait_ms=100)
     r.served.advance(200)
     r.event("timeout", 2)
@@ -234,7 +255,9 @@ def _waiting(r: Recorder) -> None:
     r.event("offered, with a lease of its own", 1)
     r.served.advance(2_100)
     r.event("an offer passed on", 3)
-    r.served.command((int(Op.SET_SETTINGS), 0, {"slots_max": 8, "waiters_per_resource_max": 0}))
+    r.served.command(
+        (int(Op.SET_SETTINGS), 0, {"slots_max": SLOT + 8, "waiters_per_resource_max": 0})
+    )
     r.acquire("acquire in a slot beyond the limit", (session, 8, 1), "queue")
     r.acquire("", (session, 5, 1), "full", ttl_ms=60_000)
     r.acquire("", (session, 6, 1), "full", wait_ms=60_000)
@@ -271,7 +294,7 @@ def _refusals(r: Recorder) -> None:
     leading.ordinary -= limits.ORDINARY_REQUESTS_MAX
     r.served.command((int(Op.NEW_LIFE), 0, WALL_US, 3_600_000_000))
     r.connect(1)
-    session = r.session()
+    session = r.ask("", Op.OPEN_SESSION, NONCE, 10_000)[3]
     r.acquire("acquire after a restore", (session, 0, 1), "order:1")
 
 

@@ -110,31 +110,45 @@ class Bad(NamedTuple):
     payload: bytes
     goodbye: str | None = None
     field: str | None = None
+    cause: str = ""
+    """What the error of our codec says, so that each frame is refused for its own reason."""
 
 
-def _bad_frames() -> list[Bad]:
+def bad_frames() -> list[Bad]:
+    """Return frames that are none, each with the cause."""
     usual = pack([USUAL[Op.KEEP_ALIVE]])
+    keep_alive_of = b"\x91\x93\x04\x01"
+    pairs = b"".join(pack(f"{n:02}") + pack("") for n in range(65))
     found = {
-        "nothing": b"",
-        "cut short": usual[:-1],
-        "bytes behind the value": usual + b"\xc0",
-        "an integer": b"\x01",
-        "a map": pack({"a": 1}),
-        "no request": b"\x90",
-        "4,097 requests": b"\xdc\x10\x01" + b"\xc0" * 4_097,
-        "an array that announces 2^32-1 elements": b"\xdd\xff\xff\xff\xff",
-        "a text that announces 2^32-1 bytes": b"\x91\xdb\xff\xff\xff\xff",
-        "a key twice": b"\x91\x97\x01\x01\x82\xa1a\x01\xa1a\x02",
-        "an integer as a key": b"\x91\x94\x04\x01\x81\x01\x01",
-        "a map of 65 pairs": b"\x91\xde\x00\x41"
-        + b"".join(pack(f"{n:02}") + pack("") for n in range(65)),
-        "text that is not UTF-8": b"\x91\x93\x04\x01\xa2\xff\xfe",
-        "a surrogate": b"\x91\x93\x04\x01\xa3\xed\xa0\x80",
-        "an extension type": b"\x91\x93\x04\x01\xd4\x05\x00",
-        "the byte that msgpack never uses": b"\x91\xc1",
-        "arrays in arrays, 2,000 deep": b"\x91" * 2_000 + b"\x01",
+        "nothing": (b"", "incomplete"),
+        "cut short": (usual[:-1], "incomplete"),
+        "bytes behind the value": (usual + b"\xc0", "extra data"),
+        "an integer": (b"\x01", "not an array of 1 to 4096"),
+        "a map": (pack({"a": 1}), "not an array of 1 to 4096"),
+        "no request": (b"\x90", "not an array of 1 to 4096"),
+        "4,097 requests": (b"\xdc\x10\x01" + b"\xc0" * 4_097, "4097 exceeds"),
+        "an array that announces 2^32-1 elements": (b"\xdd\xff\xff\xff\xff", "4294967295 exceeds"),
+        "an array in an array with 4,097 elements": (
+            keep_alive_of + b"\xdc\x10\x01" + b"\xc0" * 4_097,
+            "4097 exceeds",
+        ),
+        "a text that announces 2^32-1 bytes": (
+            keep_alive_of + b"\xdb\xff\xff\xff\xff",
+            "incomplete",
+        ),
+        "a key twice": (keep_alive_of + b"\x82\xa1a\x01\xa1a\x02", "same key twice"),
+        "an integer as a key": (keep_alive_of + b"\x81\x01\x01", "int is not allowed for map key"),
+        "a map of 65 pairs": (keep_alive_of + b"\xde\x00\x41" + pairs, "65 exceeds"),
+        "text that is not UTF-8": (keep_alive_of + b"\xa2\xff\xfe", "utf-8"),
+        "a surrogate": (keep_alive_of + b"\xa3\xed\xa0\x80", "utf-8"),
+        "an extension type": (keep_alive_of + b"\xd4\x05\x00", "extension type 5"),
+        "the byte that msgpack never uses": (keep_alive_of + b"\xc1", "FormatError"),
+        "arrays in arrays, 2,000 deep": (b"\x91" * 2_000 + b"\x01", "StackError"),
     }
-    return [Bad(name, payload, goodbye="bad_frame") for name, payload in found.items()]
+    return [
+        Bad(name, payload, goodbye="bad_frame", cause=cause)
+        for name, (payload, cause) in found.items()
+    ]
 
 
 def outside(field: Field) -> list[tuple[str, Any]]:
@@ -233,4 +247,4 @@ def _bad_requests(document: Document) -> list[Bad]:
 
 def bad(document: Document) -> list[Bad]:
     """Return all frames that must be refused."""
-    return [*_bad_frames(), *_bad_requests(document)]
+    return [*bad_frames(), *_bad_requests(document)]

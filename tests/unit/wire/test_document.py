@@ -1,5 +1,6 @@
 """PROTOCOL.md says what the code does: its tables, its ranges and its example session."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -11,8 +12,9 @@ from raftlock_wire.status import Status
 from tests.unit.wire import document as doc
 from tests.unit.wire import vectors
 from tests.unit.wire.document import Answer, Field
-from tests.unit.wire.recorded import Recorded, recorded
+from tests.unit.wire.recorded import REV, SESSION, SLOT, N, Recorded, recorded
 from tests.unit.wire.samples import USUAL, inside, outside, with_field
+from tests.unit.wire.served import ADDRESS, WALL_US
 
 DOCUMENT = doc.read()
 REQUESTS = {op: DOCUMENT.requests[op] for op in CHECKS}
@@ -104,10 +106,48 @@ def _rows(request: doc.Request) -> tuple[Answer, ...]:
     return (*request.answers, *DOCUMENT.any_answers)
 
 
+_MEANING: dict[str, Callable[[Any], bool]] = {
+    "session": lambda v: v == SESSION,
+    "slot": lambda v: SLOT <= v < SLOT + 10,
+    "n": lambda v: N < v < N + 5,
+    "count": lambda v: v < N,
+    "item_count": lambda v: v is None or v < N,
+    "place": lambda v: v < N,
+    "withdrawn": lambda v: v < N,
+    "rev": lambda v: REV < v < REV + 100,
+    "info_rev": lambda v: v == 0 or REV < v < REV + 100,
+    "token": lambda v: v > WALL_US,
+    "holder_token": lambda v: v == 0 or v > WALL_US,
+    "info_token": lambda v: v == 0 or v > WALL_US,
+    "since_us": lambda v: v >= WALL_US,
+    "ttl_ms": lambda v: v == 0 or v >= 1_000,
+    "expires_in_ms": lambda v: v is None or v >= 1_000,
+    "owner": lambda v: v in ("me", "you"),
+    "resource": lambda v: v != "me",
+    "address": lambda v: v == ADDRESS,
+    "principal": lambda v: v == "",
+    "goodbye": lambda v: " " not in v,
+    "reason": lambda v: v in ("queue", "restore"),
+    "field": lambda v: " " not in v,
+    "problem": lambda v: " " in v,
+    "why": lambda v: " " in v,
+}
+"""What the recording's numbers and texts can be: two fields of one type in a wrong order are seen."""
+
+
+def _meaning(names: tuple[str, ...], values: tuple[Any, ...]) -> list[str]:
+    return [
+        f"{value!r} is no {name}"
+        for name, value in zip(names, values, strict=True)
+        if not _MEANING.get(name, lambda _: True)(value)
+    ]
+
+
 def _problems(names: tuple[str, ...], values: tuple[Any, ...]) -> list[str]:
     if len(names) != len(values):
         return [f"{values} are not {names}"]
     found = [DOCUMENT.fields[n].problem(v) for n, v in zip(names, values, strict=True)]
+    found += _meaning(names, values)
     for name, value in zip(names, values, strict=True):
         if name == "items":
             for status, *rest in value:
@@ -116,6 +156,7 @@ def _problems(names: tuple[str, ...], values: tuple[Any, ...]) -> list[str]:
         elif name in ("info", "infos") and value is not None:
             for info in (value,) if name == "info" else value:
                 found += [f.problem(v) for f, v in zip(DOCUMENT.info, info, strict=True)]
+                found += _meaning(tuple(f.name for f in DOCUMENT.info), info)
     return [problem for problem in found if problem]
 
 

@@ -14,7 +14,7 @@ from raftlock_wire.status import Status
 from tests.unit.wire import document as doc
 from tests.unit.wire import vectors
 from tests.unit.wire.dump import Piece, piece
-from tests.unit.wire.samples import USUAL
+from tests.unit.wire.samples import USUAL, Bad, bad_frames
 from tests.unit.wire.served import Served, messages
 from tests.unit.wire.vectors import Vector, from_json
 
@@ -203,6 +203,15 @@ def test_a_server_refuses_what_is_invalid_as_the_vector_says(
     else:
         assert [(m[1:4]) for m in said] == [(Status.BAD_REQUEST, False, vector["field"])]
         assert served.ask(connection, *USUAL[Op.GET])[1] == Status.OK
+
+
+@pytest.mark.parametrize("bad", [pytest.param(b, id=b.name) for b in bad_frames()])
+def test_a_bad_frame_is_refused_for_its_own_reason(bad: Bad) -> None:
+    """The error says what the sample is there for, or is of the kind that msgpack has for it."""
+    with pytest.raises(BadFrame) as caught:
+        door.decode_frame(bad.payload)
+
+    assert bad.cause in f"{caught.value} {type(caught.value.__cause__).__name__}"
 
 
 def test_the_document_describes_each_file() -> None:
