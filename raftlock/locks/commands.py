@@ -109,8 +109,6 @@ def acquire(
     session = table.live_session(session_id)
     if session is None:
         return _expired(request)
-    if slot >= table.settings.slots_max:
-        return (request_id, int(Status.QUOTA_EXCEEDED), True, "slots", table.settings.slots_max)
     content = (resource, owner, ttl_ms, wait_ms, metadata)
     outcome = session.slots.get(slot)
     if outcome is not None:
@@ -119,12 +117,17 @@ def acquire(
             return (request_id, int(Status.BAD_REQUEST), True, "n", why)
         if n == outcome.n:
             return _repeated(table, request_id, session, outcome, content)
-        # The acquire before is forgotten: one that still waits must not be granted to nobody.
-        drop_waiter(table, session, slot, outcome.n, applied)
+    if slot >= table.settings.slots_max:
+        # Not recorded, and so not final: the limit may be raised before a late duplicate arrives (R4).
+        return (request_id, int(Status.QUOTA_EXCEEDED), False, "slots", table.settings.slots_max)
     if table.stamp_us < table.refuse_until_us:
         # After a restore an old node's grants may still be believed (T2). Not recorded: it was not taken.
         retry_after_ms = (table.refuse_until_us - table.stamp_us) // 1_000 + 1
         return (request_id, int(Status.OVERLOADED), False, retry_after_ms, "restore")
+    if outcome is not None:
+        # From here on this acquire is recorded and the one before it forgotten: if that still waits, it must not be
+        # granted to nobody.
+        drop_waiter(table, session, slot, outcome.n, applied)
     grant = table.bucket(resource).get(resource)
     if grant is not None and table.lookup(resource) is None:
         # It died with its session and was not swept yet: hand it on first (decision 9).
@@ -190,8 +193,11 @@ def _queue(
     if queue is None:
         queue = table.queues[resource] = OrderedDict()
     elif len(queue) >= table.settings.waiters_per_resource_max:
-        what = table.settings.waiters_per_resource_max
-        return (request_id, int(Status.QUOTA_EXCEEDED), True, "waiters", what)
+        # Recorded like every final answer: a late duplicate of the same key must not queue after all (R2, R4).
+        detail = ("waiters", table.settings.waiters_per_resource_max)
+        content = (resource, owner, ttl_ms, wait_ms, metadata)
+        session.slots[slot] = Outcome(n, Status.QUOTA_EXCEEDED, content, detail)
+        return (request_id, int(Status.QUOTA_EXCEEDED), True, *detail)
     waiter = Waiter(
         session_id,
         slot,
@@ -233,6 +239,8 @@ def _repeated(
     if status is Status.QUEUED:
         assert isinstance(of, Waiter)
         return (request_id, int(status), False, count, len(table.queues[of.resource]))
+    if status is Status.QUOTA_EXCEEDED:
+        return (request_id, int(status), True, *outcome.detail)
     return (request_id, int(status), True, count, *outcome.detail)
 
 

@@ -84,8 +84,6 @@ class Leading:
             self.routes[request[2]] = origin
             self._keep_alive(table, Read(origin, request, receipt_us))
         else:
-            if code == Op.ATTACH:
-                self.routes[request[2]] = origin
             self.reads.add(Read(origin, request, receipt_us))
 
     def _keep_alive(self, table: LockTable, read: Read) -> None:
@@ -175,6 +173,8 @@ class Leading:
                 return (request_id, int(Status.SESSION_EXPIRED), True)
             if view.nonce != request[3]:
                 return (request_id, int(Status.FORBIDDEN), True, "the nonce is not this session's")
+            # Only who knows the nonce gets the session's events.
+            self.routes[request[2]] = read.origin
             return (request_id, int(Status.OK), True, request[2], view.ttl_ms, view.count)
         if code == Op.CHECK:
             return table.check(request_id, request[2], request[3])

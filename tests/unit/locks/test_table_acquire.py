@@ -124,7 +124,7 @@ def test_waiters_of_a_resource_are_bounded(log: Log) -> None:
         log.acquire(session, name, slot=slot)
     log.queue(session, "r", slot=2)
 
-    answers = [log.queue(session, "r", slot=3), log.queue(session, "q", slot=3)]
+    answers = [log.queue(session, "r", slot=3), log.queue(session, "q", slot=4)]
 
     assert answers == [
         (ID, Status.QUOTA_EXCEEDED, True, "waiters", 1),
@@ -142,7 +142,7 @@ def test_slots_are_bounded() -> None:
 
     assert answers == [
         (ID, Status.OK, True, 0, 1_001, 4),
-        (ID, Status.QUOTA_EXCEEDED, True, "slots", 2),
+        (ID, Status.QUOTA_EXCEEDED, False, "slots", 2),
     ]
 
 
@@ -433,3 +433,51 @@ def test_a_session_closed_in_an_entry_acquires_nothing_after_it(log: Log) -> Non
             (3, Status.SESSION_EXPIRED, True),
         ]
     ]
+
+
+def test_a_refused_place_in_a_queue_is_recorded() -> None:
+    """A full queue is the outcome of that key: a late duplicate gets it too, and the acquire before is forgotten."""
+    log = Log()
+    log.do(Op.SET_SETTINGS, {"waiters_per_resource_max": 1})
+    session, other = log.open(), log.open()
+    log.do(Op.ACQUIRE, other, 0, 1, "a", "o", 10_000, 0, None)
+    log.do(Op.ACQUIRE, other, 1, 1, "b", "o", 10_000, 0, None)
+    log.do(Op.ACQUIRE, other, 2, 1, "b", "o", 10_000, 9_000, None)
+    log.do(Op.ACQUIRE, session, 0, 1, "a", "o", 10_000, 9_000, None)
+    full = (session, 0, 2, "b", "o", 10_000, 9_000, None)
+    refused = log.do(Op.ACQUIRE, *full)
+    log.do(Op.CANCEL, other, 2, 1)
+
+    assert (refused, log.do(Op.ACQUIRE, *full), log.table.waiter_count) == (
+        (ID, Status.QUOTA_EXCEEDED, True, "waiters", 1),
+        (ID, Status.QUOTA_EXCEEDED, True, "waiters", 1),
+        0,
+    )
+
+
+def test_a_refusal_that_is_not_recorded_leaves_the_acquire_before_in_its_queue() -> None:
+    """While acquires are refused after a restore, a waiter of the slot's smaller n still waits."""
+    log = Log()
+    session, other = log.open(), log.open()
+    log.do(Op.ACQUIRE, other, 0, 1, "a", "o", 10_000, 0, None)
+    waiting = (session, 0, 1, "a", "o", 10_000, 9_000, None)
+    log.do(Op.ACQUIRE, *waiting)
+    log.table.refuse_until_us = 1 << 40
+    refused = log.do(Op.ACQUIRE, session, 0, 2, "b", "o", 10_000, 0, None)
+
+    assert (refused[1:3], log.do(Op.ACQUIRE, *waiting)[1], log.table.waiter_count) == (
+        (Status.OVERLOADED, False),
+        Status.QUEUED,
+        1,
+    )
+
+
+def test_a_known_key_is_answered_before_any_quota() -> None:
+    """Lowering the number of slots takes nothing from a grant that was made in a higher one (R4)."""
+    log = Log()
+    session = log.open()
+    acquire = (session, 9, 1, "a", "o", 10_000, 0, None)
+    granted = log.do(Op.ACQUIRE, *acquire)
+    log.do(Op.SET_SETTINGS, {"slots_max": 2})
+
+    assert log.do(Op.ACQUIRE, *acquire) == granted
