@@ -49,6 +49,9 @@ class Batcher:
     def __bool__(self) -> bool:
         return bool(self._groups or self._own)
 
+    def __len__(self) -> int:
+        return len(self._groups) + bool(self._own)
+
     def add(
         self,
         origin: Origin,

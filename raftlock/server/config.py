@@ -11,6 +11,7 @@ from typing import Any
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
 LOG_FORMATS = ("auto", "text", "json")
+ON_OFF = ("on", "off")
 
 
 class ConfigError(ValueError):
@@ -102,6 +103,21 @@ SETTINGS = (
         doc="Where HTTP is served: locks for curl, metrics, health. It is not authenticated.",
     ),
     Setting(
+        name="http",
+        flag="--http-enabled",
+        kind=str,
+        choices=ON_OFF,
+        default="on",
+        doc="Whether HTTP is served.",
+    ),
+    Setting(
+        name="metrics",
+        kind=str,
+        choices=ON_OFF,
+        default="on",
+        doc="Whether the node counts what it does, and serves /metrics.",
+    ),
+    Setting(
         name="listen_host",
         kind=str,
         default="",
@@ -173,6 +189,8 @@ class ServerConfig:
     client_address: str = "127.0.0.1:7401"
     peer_address: str = "127.0.0.1:7411"
     http_address: str = "127.0.0.1:7421"
+    http: str = "on"
+    metrics: str = "on"
     listen_host: str = ""
     heartbeat_ms: int = 30
     election_min_ms: int = 150

@@ -35,6 +35,7 @@ from raftlock.server.origin import Origin
 from raftlock.server.outbox import Outbox
 from raftlock.server.snapshots import Snapshots
 from raftlock.storage import Prepared
+from raftlock.telemetry.counters import Counters
 from raftlock_wire import limits
 from raftlock_wire.codec import unpack
 from raftlock_wire.entry import Entry, EntryKind, SnapshotMeta, Write
@@ -65,6 +66,8 @@ class DriverConfig:
     """A write of the log that takes longer makes a leader hand over (decision 17): an election timeout."""
     snapshot_log_size: int = 256 << 20
     pid: int = 0
+    trace: bool = False
+    """Whether every frame of requests is noted, for a log at debug level."""
 
 
 class Driver:
@@ -78,14 +81,17 @@ class Driver:
         table: LockTable,
         applied: SnapshotMeta | None,
         membership: Membership,
+        counters: Counters | None = None,
     ) -> None:
         self.config = config
+        self.counters = counters
+        """None: nothing is counted."""
         self.raft = raft
         self.table = table
         self.applied_index = applied.index if applied is not None else Index(0)
         self.clock = LeaseClock()
         self._outbox = Outbox()
-        self.leading = Leading(self._outbox)
+        self.leading = Leading(self._outbox, counters)
         self.clients = Clients(
             node_id=config.node_id, cluster_id=config.cluster_id, outbox=self._outbox
         )
@@ -161,9 +167,16 @@ class Driver:
         """Return whether this node leads and has applied an entry of its own term (L5)."""
         return self._serving
 
+    @property
+    def ready(self) -> bool:
+        """Return whether this node serves, or follows a leader that it can pass requests to."""
+        return self._serving or (not self.is_leader and self.raft.leader_id != NO_NODE)
+
     def turn(self, now_us: int, wall_us: int) -> Effects:
         """Handle all input, as of `now_us`: monotonic time read after the last of it. Return what is to be done."""
         self.clock.read(now_us)
+        if self.counters is not None:
+            self.counters.now_us = now_us
         self._take_jobs(now_us)
         self._take_peers(now_us)
         self.raft.tick(now_us)
@@ -329,6 +342,8 @@ class Driver:
         try:
             requests = door.decode_frame(payload)
         except BadFrame as error:
+            if self.counters is not None:
+                self.counters.refusals["bad_frame"] += 1
             self._close(origin, "bad_frame", str(error))
             return
         if origin.local and not origin.greeted:
@@ -341,26 +356,47 @@ class Driver:
             room, reason = 0, "disk"
         origin.in_flight += len(requests)
         if self.leading.requests + len(requests) > REQUESTS_MAX:
-            self._outbox.answers(origin, [door.overloaded(r, "queue") for r in requests])
+            self._refuse(origin, [door.overloaded(r, "queue") for r in requests])
             return
         sorted_ = door.sort_out(payload, requests, attached, room, reason)
         if origin.local and not sorted_.plain:
             sorted_ = self._without_excess(origin, sorted_)
         if sorted_.refused:
-            self._outbox.answers(origin, sorted_.refused)
+            self._refuse(origin, sorted_.refused)
         if sorted_.others and origin.local:
             sorted_ = self._answer_here(origin, sorted_, now_us)
         if not sorted_.logged and not sorted_.others:
             return
+        if self.config.trace:
+            self._trace(origin, requests)
         if self._serving:
             self.leading.admit(self.table, origin, sorted_, receipt_us)
         elif origin.local and self.raft.leader_id not in (NO_NODE, self.config.node_id):
             self.clients.forwarded(origin, sorted_)
+            if self.counters is not None:
+                self.counters.forwarded += len(sorted_.logged) + len(sorted_.others)
             forwarded.append((origin.conn_id, origin.principal, origin.address, sorted_.passed))
         else:
             why = "no leader is known" if origin.local else "this node does not lead"
             refused = [door.no_quorum(r, why) for r in (*sorted_.logged, *sorted_.others)]
-            self._outbox.answers(origin, refused)
+            self._refuse(origin, refused)
+
+    def _trace(self, origin: Origin, requests: tuple[Any, ...]) -> None:
+        """Note which way a frame goes: its connection has the same id on the follower and on the leader."""
+        leader = self.raft.leader_id
+        sent_on = "none" if leader == NO_NODE else str(leader)
+        self._notice(
+            "request",
+            conn=origin.conn_id,
+            ids=",".join(str(request[1]) for request in requests[:16]),
+            came="client" if origin.local else f"node-{origin.node}",
+            goes="log" if self._serving else f"node-{sent_on}",
+        )
+
+    def _refuse(self, origin: Origin, answers: list[Any]) -> None:
+        if self.counters is not None:
+            self.counters.refused(answers)
+        self._outbox.answers(origin, answers)
 
     def _without_excess(self, origin: Origin, sorted_: door.Sorted) -> door.Sorted:
         """Refuse to open more sessions than a connection may carry."""
@@ -395,6 +431,11 @@ class Driver:
                 )
         if not answers:
             return sorted_
+        if self.counters is not None:
+            codes = {request[1]: request[0] for request in sorted_.others}
+            for answer in answers:
+                if codes[answer[0]] != Op.HELLO:
+                    self.counters.operation(codes[answer[0]], answer[1])
         self._outbox.answers(origin, answers)
         return door.without(sorted_, {answer[0] for answer in answers}, [])
 
@@ -425,13 +466,19 @@ class Driver:
 
     def _propose(self, wall_us: int, stamp_us: int) -> None:
         if self._serving and self.leading.reads.wants_round:
-            self.leading.reads.round_begins(self.raft.start_round())
+            number = self.raft.start_round()
+            self.leading.reads.round_begins(number)
+            if self.counters is not None:
+                self.counters.round_began(number)
         if not self._may_propose():
             return
         if self.leading.batcher:
             batch = self.leading.batcher.take()
             index = self._append(batch.data, wall_us, stamp_us)
             self._proposed[index] = batch
+            if self.counters is not None:
+                requests = sum(len(group.requests) - 2 for group in batch.groups)
+                self.counters.proposed(index, requests, len(batch.data))
         elif self.table.needs_clock and stamp_us - self.raft.last_stamp_us >= STAMP_EVERY_US:
             self._append(b"\x90", wall_us, stamp_us)
 
@@ -530,6 +577,8 @@ class Driver:
             self.applied_index = entry.index
             self.snapshots.applied(entry)
             commands += sum(map(len, groups)) + 1
+            if self.counters is not None:
+                self.counters.applied(entry.index)
             if self._serving:
                 self.leading.applied(self.table, batch, applied, self.clock.stamp_us)
             elif entry.index == self._serving_from:
@@ -593,13 +642,29 @@ class Driver:
             "commit_index": raft.commit_index,
             "applied_index": self.applied_index,
             "address": member.client_address if member is not None else "",
-            "healthy": self._serving or (not self.is_leader and raft.leader_id != NO_NODE),
+            "healthy": self.ready,
             "cluster_id": self.config.cluster_id,
             "locks": self.table.lock_count,
             "waiters": self.table.waiter_count,
             "sessions": self.table.session_count,
             "longest_gap_us": self.clock.longest_gap_us,
         }
+
+    def queue_lengths(self) -> dict[str, int]:
+        """Return how much waits where: every queue of the core by name."""
+        return {
+            **self.leading.queue_lengths(),
+            "unserved_frames": len(self._unserved),
+            "entries_to_apply": len(self._to_apply),
+            "writes": len(self._writes),
+            "messages_held_for_disk": len(self._held),
+            "entries_proposed": len(self._proposed),
+        }
+
+    @property
+    def segment_room(self) -> bool:
+        """Return whether the next segment of the log can be preallocated (decision 12)."""
+        return self._segment_room
 
     def _notice(self, event: str, **fields: int | str) -> None:
         self._effects.notices.append(Notice(event, fields))

@@ -13,6 +13,7 @@ from raftlock.server.leases import Due, Leases
 from raftlock.server.origin import Origin
 from raftlock.server.outbox import Outbox
 from raftlock.server.reads import Read, Reads, Renewal, RenewItem, Waiting
+from raftlock.telemetry.counters import Counters
 from raftlock_wire.messages import Event, Op
 from raftlock_wire.status import Status
 
@@ -30,8 +31,9 @@ class SweepHook(NamedTuple):
 class Leading:
     """The leader's side of the lock table."""
 
-    def __init__(self, outbox: Outbox) -> None:
+    def __init__(self, outbox: Outbox, counters: Counters | None = None) -> None:
         self._outbox = outbox
+        self._counters = counters
         self.batcher = Batcher()
         self.reads = Reads()
         self.leases = Leases()
@@ -50,6 +52,8 @@ class Leading:
         """Take in what the door let through. `receipt_us` was read after the last input of the turn (L4)."""
         self.requests += len(sorted_.logged) + len(sorted_.others)
         if sorted_.logged:
+            if self._counters is not None:
+                self._counters.request_came()
             self.batcher.add(
                 origin, sorted_.logged, sorted_.body, ordinary=sorted_.ordinary, plain=sorted_.plain
             )
@@ -119,12 +123,18 @@ class Leading:
 
     def confirmed(self, table: LockTable, number: int, now_us: int) -> None:
         """Answer what waited for rounds up to `number`, by the state now (L4)."""
+        counters = self._counters
+        if counters is not None:
+            counters.round_confirmed(number)
         answers: dict[Origin, list[Any]] = {}
         for waiting in self.reads.confirmed(number):
             if isinstance(waiting, RenewItem):
                 self._renewed(table, waiting, now_us)
-            else:
-                answers.setdefault(waiting.origin, []).append(self._answer(table, waiting, now_us))
+                continue
+            answer = self._answer(table, waiting, now_us)
+            if counters is not None:
+                counters.operation(waiting.request[0], answer[1])
+            answers.setdefault(waiting.origin, []).append(answer)
         for origin, batch in answers.items():
             self._send(origin, batch)
 
@@ -149,6 +159,8 @@ class Leading:
 
     def _item_done(self, item: RenewItem, answer: tuple[Any, ...]) -> None:
         """Take the answer to one item; the last one sends the whole."""
+        if self._counters is not None:
+            self._counters.operation(int(Op.RENEW), answer[0])
         renewal = item.renewal
         if renewal.answer(item.position, answer):
             self._send(renewal.origin, [renewal.result()])
@@ -214,6 +226,9 @@ class Leading:
                 self._own_applied(table, hook, answer, now_us)
             return
         self.ordinary -= group.ordinary
+        if self._counters is not None:
+            count = self._counters.plain_group if group.plain else self._counters.group
+            count(group.requests, answers)
         if not group.plain:
             for request, answer in zip(group.requests[2:], answers, strict=True):
                 if request[0] in _ON_LEASE:
@@ -249,19 +264,30 @@ class Leading:
     def _push(self, event: tuple[Any, ...]) -> None:
         origin = self.routes.get(event[2])
         if origin is not None:
+            if self._counters is not None:
+                self._counters.events[event[1]] += 1
             self._outbox.event(origin, event)
 
     # the leader's own commands
 
     def propose_due(self, table: LockTable, now_us: int) -> None:
         """Add Expire, WaitTimeout and Sweep for what is due, after the turn's input was handled (L3)."""
-        for item in self.leases.due(table, now_us):
+        due = self.leases.due(table, now_us)
+        waits = self.leases.waits_due(now_us)
+        for item in due:
             self.batcher.command(item.command, item)
-        for command in self.leases.waits_due(now_us):
+        for command in waits:
             self.batcher.command(command)
+        if self._counters is not None and (due or waits):
+            sessions = sum(item.key < 0 for item in due)
+            self._counters.expiries["session"] += sessions
+            self._counters.expiries["lock"] += len(due) - sessions
+            self._counters.expiries["wait"] += len(waits)
         if not self._sweeps_in_flight:
             for command in table.open_sweeps():
                 self._sweeps_in_flight += 1
+                if self._counters is not None:
+                    self._counters.sweeps += 1
                 self.batcher.command(command, SweepHook())
 
     # the ends of leadership and of connections
@@ -273,6 +299,8 @@ class Leading:
 
     def end(self, appended: list[Batch]) -> None:
         """Answer everything that is open: UNKNOWN for what was appended, "not taken" for the rest (R4)."""
+        if self._counters is not None:
+            self._counters.gave_up()
         for batch in appended:
             for group in batch.groups:
                 self._give_up(group, appended=True)
@@ -300,15 +328,30 @@ class Leading:
         answers: list[Any] = [
             unknown(r[1]) if appended else no_quorum(r, _NOT_LEADING) for r in requests
         ]
+        if self._counters is not None:
+            self._counters.group(group.requests, answers)
         self._send(group.origin, answers)
 
     def _give_up_waiting(self, waiting: Waiting, item: tuple[Any, ...]) -> None:
         if isinstance(waiting, RenewItem):
             self._item_done(waiting, item)
-        elif item[0] == Status.UNKNOWN:
+            return
+        if self._counters is not None:
+            self._counters.operation(waiting.request[0], item[0])
+        if item[0] == Status.UNKNOWN:
             self._send(waiting.origin, [unknown(waiting.request[1])])
         else:
             self._send(waiting.origin, [no_quorum(waiting.request, _NOT_LEADING)])
+
+    def queue_lengths(self) -> dict[str, int]:
+        """Return how much waits where."""
+        return {
+            "groups_to_propose": len(self.batcher),
+            "reads": len(self.reads),
+            "renewals_blocked": sum(map(len, self._blocked.values())),
+            "requests_unanswered": self.requests,
+            "ordinary_in_log": self.ordinary,
+        }
 
     def forget(self, origin: Origin) -> None:
         """Forget the routes to a connection that is gone."""

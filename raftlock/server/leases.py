@@ -239,6 +239,11 @@ class Leases:
         for session, slot, _ in waits:
             self.waits.disarm(wait_key(session, slot))
 
+    @property
+    def commands_in_flight(self) -> int:
+        """Return how many leases and sessions have a logged command under way."""
+        return len(self._in_flight)
+
     def next_us(self) -> int | None:
         """Return the lease clock's time of the next work, or None."""
         times = [

@@ -14,6 +14,7 @@ from raftlock.server.driver import Driver, DriverConfig
 from raftlock.server.handshake import BootstrapSet
 from raftlock.server.jobs import load_table
 from raftlock.storage import Disk, Prepared, Recovered, Store, StoreConfig
+from raftlock.telemetry.counters import Counters
 from raftlock_wire.ids import NodeId
 from raftlock_wire.limits import LOGGED_RENEWAL_TTL_MS_DEFAULT
 from raftlock_wire.membership import Membership, decode_membership
@@ -93,11 +94,13 @@ class NodeStore:
                 stall_us=config.election_min_ms * 1_000,
                 snapshot_log_size=config.snapshot_log_size,
                 pid=os.getpid(),
+                trace=config.log_level == "debug",
             ),
             raft=raft,
             table=table,
             applied=snapshot,
             membership=first,
+            counters=Counters() if config.metrics == "on" else None,
         )
 
     def close(self) -> None:

@@ -9,7 +9,7 @@ import logging
 import os
 import random
 import time
-from typing import Any
+from typing import Any, Protocol
 
 from raftlock.server import handshake
 from raftlock.server.clients import goodbye
@@ -17,9 +17,12 @@ from raftlock.server.config import ServerConfig
 from raftlock.server.disk_thread import DiskThread
 from raftlock.server.driver import Driver
 from raftlock.server.effects import Effects
-from raftlock.server.jobs import Job, JobRunner
+from raftlock.server.http.server import HttpServer
+from raftlock.server.jobs import Job
 from raftlock.server.membership_store import NodeStore
+from raftlock.server.meter import Meter, TimedRunner
 from raftlock.server.peers import Peers
+from raftlock.telemetry import logs
 from raftlock.transport.connections import Connection
 from raftlock_wire import limits
 from raftlock_wire.errors import BadFrame, FrameTooLarge
@@ -30,6 +33,22 @@ log = logging.getLogger("raftlock.node")
 HAND_OVER_S = 1.0
 """A node that stops waits so long for another one to lead."""
 COLLECT_EVERY_S = 10.0
+
+
+class ClientPort(Protocol):
+    """What a client's conversation with this node goes through: a socket, or an HTTP request's lane."""
+
+    tag: int
+    address: str
+
+    def send(self, payload: bytes) -> None:
+        """Take one payload for the client."""
+
+    def close(self) -> None:
+        """End the conversation after what was sent."""
+
+    def want_input(self, wanted: bool) -> None:
+        """Learn whether more requests are welcome."""
 
 
 class Node:
@@ -47,11 +66,14 @@ class Node:
         self._stopping = False
         self._turn_due = False
         self._timer: asyncio.TimerHandle | None = None
-        self._connections: dict[int, Connection] = {}
+        self._connections: dict[int, ClientPort] = {}
         # A result meant for a connection of an earlier life of this process finds none: ids start anywhere.
         self._next_conn_id = self._rng.randrange(1, 1 << 50)
         self._peers = Peers(self, store, jitter=self._rng.random)
         self._clients = ClientListener(self)
+        self.meter = Meter()
+        self.runner: TimedRunner | None = None
+        self._http = HttpServer(self) if config.http == "on" else None
 
     # life
 
@@ -63,20 +85,27 @@ class Node:
         client_server = await self._loop.create_server(
             self._clients.incoming, *self._config.listen(self._config.client_address), backlog=4_096
         )
-        log.info(
-            "event=listening client=%s peer=%s",
-            self._config.client_address,
-            self._config.peer_address,
-        )
         try:
+            if self._http is not None:
+                await self._http.start()
+            logs.event(
+                log,
+                "listening",
+                client=self._config.client_address,
+                peer=self._config.peer_address,
+                http=self._config.http_address if self._http is not None else "off",
+            )
             if self._store.cluster_id is None:
-                log.info("event=waiting why=no_cluster incarnation=%s", self._store.incarnation)
+                logs.event(log, "waiting", why="no_cluster", incarnation=self._store.incarnation)
             else:
                 self.start_driver()
             await self._stopped.wait()
         finally:
             client_server.close()
             peer_server.close()
+            self.meter.stop()
+            if self._http is not None:
+                await self._http.stop()
             await self._peers.stop()
             if self._disk is not None and self._failure is None:
                 self._disk.stop()
@@ -87,7 +116,8 @@ class Node:
     def start_driver(self) -> None:
         """Begin to take part in the cluster that the store knows."""
         self._driver = self._store.make_driver(self._config, now_us=self._now_us(), rng=self._rng)
-        self._disk = DiskThread(JobRunner(self._store.store), done=self._job_done, failed=self.fail)
+        self.runner = TimedRunner(self._store.store)
+        self._disk = DiskThread(self.runner, done=self._job_done, failed=self.fail)
         self._disk.start()
         self._peers.start()
         # Everything built so far lives as long as the process: the collector need not look at it again (decision 17).
@@ -95,6 +125,8 @@ class Node:
         gc.freeze()
         gc.disable()
         self._loop.call_later(COLLECT_EVERY_S, self._collect)
+        if self._config.metrics == "on":
+            self.meter.watch(self._loop)
         self.wake()
 
     def _collect(self) -> None:
@@ -139,16 +171,19 @@ class Node:
         self._turn_due = False
         if self._driver is None or self._stopped.is_set():
             return
+        began_us = self._now_us()
         try:
-            effects = self._driver.turn(self._now_us(), time.time_ns() // 1_000)
-        except Exception as error:
-            log.exception("event=failed")
+            effects = self._driver.turn(began_us, time.time_ns() // 1_000)
+        except Exception as error:  # noqa: BLE001 - a bug in the core: the process ends (style: failures)
+            logs.event(log, "failed", level=logging.ERROR, error=repr(error), exc_info=True)
             self.fail(error)
             return
         self._carry_out(effects)
+        ended_us = self._now_us()
+        self.meter.turn(began_us, ended_us, self._driver.counters)
         if self._timer is not None:
             self._timer.cancel()
-        delay_us = effects.wake_us - self._now_us()
+        delay_us = effects.wake_us - ended_us
         if delay_us <= 0:
             self.wake()
             self._timer = None
@@ -166,22 +201,24 @@ class Node:
         for job in effects.jobs:
             self._disk.submit(job)
         for peer, payload in effects.peer_frames:
-            self._peers.send(peer, payload)
+            if self._peers.send(peer, payload):
+                self.meter.to_peers.add(len(payload))
         for conn_id, payload in effects.client_frames:
             connection = self._connections.get(conn_id)
             if connection is not None:
                 connection.send(payload)
+                self.meter.to_clients.add(len(payload))
                 self.limit_input(connection)
         for (conn_id,) in effects.client_closes:
             connection = self._connections.get(conn_id)
             if connection is not None:
                 connection.close()
         for event, fields in effects.notices:
-            log.info(
-                "event=%s %s", event, " ".join(f"{name}={value}" for name, value in fields.items())
-            )
+            self.meter.notice(event, fields)
+            level = logging.DEBUG if event == "request" else logging.INFO
+            logs.notice(log, event, fields, level=level)
 
-    def limit_input(self, connection: Connection) -> None:
+    def limit_input(self, connection: ClientPort) -> None:
         """Stop reading from a connection with too many requests without an answer (decision 16)."""
         assert self._driver is not None
         origin = self._driver.clients.local.get(connection.tag)
@@ -205,25 +242,32 @@ class Node:
         """Return the driver, or None while the node has no cluster."""
         return self._driver
 
+    def attach(self, port: ClientPort) -> str:
+        """Let a client in. Return why not, or empty text."""
+        why = ""
+        if self._driver is None:
+            why = "this node has no cluster yet"
+        elif self._stopping:
+            why = "this node is being stopped"
+        elif len(self._connections) >= limits.CONNECTIONS_MAX:
+            why = f"more than {limits.CONNECTIONS_MAX} connections"
+        if why or self._driver is None:
+            return why
+        port.tag = self._next_conn_id
+        self._next_conn_id += 1
+        self._connections[port.tag] = port
+        self._driver.client_opened(port.tag, port.address)
+        return ""
+
     def client_connected(self, connection: Connection) -> None:
         """Let a client in, and close what says no hello in time."""
-        if (
-            self._driver is None
-            or self._stopping
-            or len(self._connections) >= limits.CONNECTIONS_MAX
-        ):
-            why = (
-                "too many connections"
-                if self._driver is not None
-                else "this node has no cluster yet"
-            )
+        why = self.attach(connection)
+        if why:
+            self.meter.connections_refused += 1
             connection.send(goodbye("refused", why))
             connection.close()
             return
-        connection.tag = self._next_conn_id
-        self._next_conn_id += 1
-        self._connections[connection.tag] = connection
-        self._driver.client_opened(connection.tag, connection.address)
+        self.meter.connections_accepted += 1
         self._loop.call_later(limits.HELLO_TIMEOUT_MS / 1_000, self._check_hello, connection)
 
     def _check_hello(self, connection: Connection) -> None:
@@ -233,14 +277,15 @@ class Node:
             connection.send(goodbye("hello", f"no hello within {limits.HELLO_TIMEOUT_MS} ms"))
             connection.close()
 
-    def client_frame(self, connection: Connection, payload: bytes) -> None:
+    def client_frame(self, connection: ClientPort, payload: bytes) -> None:
         """Take a client's frame."""
         if self._driver is not None and connection.tag:
+            self.meter.from_clients.add(len(payload))
             self._driver.client_frame(connection.tag, payload)
             self.limit_input(connection)
             self.wake()
 
-    def client_disconnected(self, connection: Connection) -> None:
+    def client_disconnected(self, connection: ClientPort) -> None:
         """Forget a client's connection."""
         if self._connections.pop(connection.tag, None) is not None and self._driver is not None:
             self._driver.client_closed(connection.tag)
@@ -251,10 +296,11 @@ class Node:
     def peer_frame(self, connection: Connection, peer: NodeId, payload: bytes) -> None:
         """Take a member's frame."""
         assert self._driver is not None
+        self.meter.from_peers.add(len(payload))
         try:
             self._driver.peer_frame(peer, payload)
         except BadFrame as error:
-            log.warning("event=bad_peer_frame peer=%d why=%s", peer, error)
+            logs.event(log, "bad_peer_frame", level=logging.WARNING, peer=peer, why=str(error))
             connection.abort()
         self.wake()
 
@@ -275,6 +321,22 @@ class Node:
         self._store.set_cluster(message)
         self.start_driver()
         return ""
+
+    # for HTTP and metrics
+
+    @property
+    def store(self) -> NodeStore:
+        """Return who this node is."""
+        return self._store
+
+    @property
+    def connection_count(self) -> int:
+        """Return how many clients are attached."""
+        return len(self._connections)
+
+    def peer_is_connected(self, peer: NodeId) -> bool:
+        """Return whether our link to a member is up."""
+        return self._peers.connected_to(peer)
 
     @property
     def config(self) -> ServerConfig:

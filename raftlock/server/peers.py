@@ -51,11 +51,16 @@ class Peers:
         for connection in list(self._open):
             connection.close()
 
-    def send(self, peer: NodeId, payload: bytes) -> None:
-        """Send to a member over our link to it. Lost if there is none: consensus sends again."""
+    def send(self, peer: NodeId, payload: bytes) -> bool:
+        """Send to a member over our link to it. Lost if there is none (False): consensus sends again."""
         connection = self._out.get(peer)
         if connection is not None:
             connection.send(payload)
+        return connection is not None
+
+    def connected_to(self, peer: NodeId) -> bool:
+        """Return whether our link to a member is up."""
+        return peer in self._out
 
     # our calls
 

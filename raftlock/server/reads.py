@@ -73,6 +73,9 @@ class Reads:
         """Let a request wait for the next round: one sent after now."""
         self._fresh.append(waiting)
 
+    def __len__(self) -> int:
+        return len(self._fresh) + sum(len(batch) for _, batch in self._asked)
+
     @property
     def wants_round(self) -> bool:
         """Return whether a round must begin: one is wanted, and none is under way."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 import signal
 import sys
 
@@ -11,6 +12,7 @@ from raftlock.server.config import ServerConfig
 from raftlock.server.membership_store import NodeStore, open_store
 from raftlock.server.node import Node
 from raftlock.storage import OsDisk
+from raftlock.telemetry import logs
 from raftlock_wire.ids import NodeId
 
 log = logging.getLogger("raftlock")
@@ -21,11 +23,8 @@ SWITCH_INTERVAL_S = 0.0005
 
 def serve(config: ServerConfig) -> None:
     """Run a node until SIGTERM or SIGINT. Raise StorageError or OSError when it cannot start or the disk fails."""
-    logging.basicConfig(
-        level=config.log_level.upper(),
-        stream=sys.stderr,
-        format="%(asctime)s %(levelname)s %(name)s %(message)s",
-    )
+    logs.configure(level=config.log_level, log_format=config.log_format, node_id=config.node_id)
+    logs.event(log, "starting", data_dir=config.data_dir, pid=os.getpid())
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     config.data_dir.mkdir(parents=True, exist_ok=True)
     store = open_store(
@@ -40,10 +39,10 @@ async def _serve(config: ServerConfig, store: NodeStore) -> None:
     stopping: set[asyncio.Task[None]] = set()
 
     def stop(name: str) -> None:
-        log.info("event=stopping why=%s", name)
+        logs.event(log, "stopping", why=name)
         stopping.add(loop.create_task(node.stop()))
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop, number.name)
     await node.run()
-    log.info("event=stopped")
+    logs.event(log, "stopped")

@@ -13,12 +13,14 @@ ALLOWED = {
     "raftlock.storage": {"raftlock_wire"},
     "raftlock.transport": {"raftlock_wire"},
     "raftlock.client": {"raftlock_wire"},
+    "raftlock.telemetry": {"raftlock_wire"},
     "raftlock.server": {
         "raftlock_wire",
         "raftlock.raft",
         "raftlock.locks",
         "raftlock.storage",
         "raftlock.transport",
+        "raftlock.telemetry",
     },
     "raftlock.cli": {"raftlock_wire", "raftlock.client", "raftlock.server", "raftlock.storage"},
 }
@@ -32,6 +34,7 @@ PURE = [
     "raftlock/locks",
     *(f"raftlock/storage/{name}.py" for name in ("disk", "errors", "records", "small_files", "snapshots", "store", "wal")),
     *(f"raftlock/client/{name}.py" for name in ("acquiring", "asking", "errors", "handles", "session", "values")),
+    *(f"raftlock/telemetry/{name}.py" for name in ("counters", "histogram", "metrics")),
     *(
         f"raftlock/server/{name}.py"
         for name in (

@@ -59,3 +59,15 @@ WRITE_BUFFER_PAUSE_SIZE = 1 << 20
 WRITE_BUFFER_CLOSE_SIZE = 16 << 20
 """A client that does not read its answers is disconnected at this backlog."""
 SESSIONS_PER_CONNECTION_MAX = 4_096
+
+# HTTP
+HTTP_BODY_SIZE_MAX = 16 << 10
+HTTP_CONNECTIONS_MAX = 4_096
+HTTP_REQUESTS_MAX = 2_048
+"""Requests under way on one node, waiting ones and withdrawals of callers who left included."""
+HTTP_HEADER_TIMEOUT_S = 10
+"""A request's first byte to its last header, and as long again for its body."""
+HTTP_IDLE_TIMEOUT_S = 60
+"""A kept-alive connection without a request is closed."""
+HTTP_WAIT_S_MAX = 3_600
+IDEMPOTENCY_KEY_SIZE_MAX = 256

@@ -1,0 +1,1 @@
+"""HTTP on a node: locks for curl, metrics and health."""

@@ -1,0 +1,100 @@
+"""Every metric of a node, in one table: its name, kind, labels and meaning.
+
+It owns names. docs/metrics.md is this table in prose, and a test holds the two together. Base units (seconds, bytes),
+`_total` for what only grows.
+"""
+
+from enum import Enum
+from typing import NamedTuple
+
+
+class Kind(Enum):
+    """What a metric's values do."""
+
+    COUNTER = "counter"
+    GAUGE = "gauge"
+    HISTOGRAM = "histogram"
+
+
+class Metric(NamedTuple):
+    """One metric."""
+
+    name: str
+    kind: Kind
+    help: str
+    labels: tuple[str, ...] = ()
+
+
+_C, _G, _H = Kind.COUNTER, Kind.GAUGE, Kind.HISTOGRAM
+
+METRICS = (
+    # the node
+    Metric("raftlock_build_info", _G, "1; the version is a label.", ("version",)),
+    Metric("raftlock_has_cluster", _G, "1 when the node belongs to a cluster, else 0."),
+    Metric("raftlock_role", _G, "1 for the role that the node has, 0 for the others.", ("role",)),
+    Metric("raftlock_serving", _G, "1 on a leader that has applied an entry of its own term."),
+    Metric("raftlock_term", _G, "The term."),
+    Metric("raftlock_leader_id", _G, "Who leads, as far as this node knows; 0 when nobody does."),
+    Metric("raftlock_commit_index", _G, "The highest index known to be committed."),
+    Metric("raftlock_applied_index", _G, "The highest index applied."),
+    Metric("raftlock_durable_index", _G, "The highest index on this node's disk."),
+    Metric("raftlock_last_index", _G, "The last index of this node's log."),
+    Metric("raftlock_elections_total", _C, "Elections that this node won."),
+    Metric("raftlock_step_downs_total", _C, "Leaderships of this node that ended."),
+    Metric("raftlock_leader_changes_total", _C, "Leaders that this node learned of."),
+    Metric("raftlock_peer_connected", _G, "1 while the link to the member is up.", ("peer",)),
+    Metric("raftlock_replication_lag_entries", _G, "On a leader: entries that the member is behind.", ("peer",)),
+    # the table
+    Metric("raftlock_locks", _G, "Locks held or offered."),
+    Metric("raftlock_waiters", _G, "Acquires that wait in queues."),
+    Metric("raftlock_sessions", _G, "Sessions."),
+    Metric("raftlock_logged_leases", _G, "Leases that are renewed through the log."),
+    # requests
+    Metric("raftlock_operations_total", _C, "Answers given by the state, by operation and status; of a renew: leases.", ("operation", "status")),
+    Metric("raftlock_refusals_total", _C, "Attempts that this node did not take.", ("reason",)),
+    Metric("raftlock_forwarded_requests_total", _C, "Requests that this follower sent on to the leader."),
+    Metric("raftlock_events_total", _C, "Events pushed to clients.", ("event",)),
+    Metric("raftlock_expiries_total", _C, "Ends that this leader proposed for what was due.", ("kind",)),
+    Metric("raftlock_sweeps_total", _C, "Sweeps of ended sessions and of dead waiters that this leader proposed."),
+    Metric("raftlock_log_request_duration_seconds", _H, "From the first request of a batch to the sending of its answers; one sample a batch."),
+    Metric("raftlock_quorum_round_duration_seconds", _H, "Quorum rounds for reads, renewals and keep-alives; one sample a round."),
+    Metric("raftlock_batch_requests", _H, "Requests in one entry of the log."),
+    Metric("raftlock_batch_bytes", _H, "Bytes of one entry of the log."),
+    Metric("raftlock_entries_applied_total", _C, "Entries applied."),
+    Metric("raftlock_queue_length", _G, "What waits, by queue.", ("queue",)),
+    # leases
+    Metric("raftlock_deadlines_armed", _G, "On a leader: deadlines of locks, sessions and waits.", ("kind",)),
+    Metric("raftlock_timer_entries_dead", _G, "On a leader: entries of the timers whose key is gone.", ("kind",)),
+    Metric("raftlock_lease_commands_in_flight", _G, "On a leader: leases with a logged command under way, expiries included."),
+    Metric("raftlock_deadline_overdue_seconds", _G, "On a leader: how long ago the oldest deadline that is still armed passed."),
+    # disk
+    Metric("raftlock_wal_sync_duration_seconds", _H, "One write and sync of the log."),
+    Metric("raftlock_wal_written_bytes_total", _C, "Bytes of entries written to the log."),
+    Metric("raftlock_wal_size_bytes", _G, "Bytes of the log's segments."),
+    Metric("raftlock_wal_room", _G, "0 when the next segment cannot be preallocated: new acquires are refused."),
+    Metric("raftlock_disk_free_bytes", _G, "Room on the data directory's file system."),
+    Metric("raftlock_disk_job_duration_seconds", _H, "One job of the disk thread other than a write of the log.", ("job",)),
+    Metric("raftlock_snapshots_total", _C, "Snapshots saved, installed or refused.", ("outcome",)),
+    Metric("raftlock_snapshot_duration_seconds", _H, "From a snapshot's first part to its rename."),
+    Metric("raftlock_snapshot_size_bytes", _G, "Bytes of the last snapshot that this node saved."),
+    # the loop
+    Metric("raftlock_turns_total", _C, "Turns of the core."),
+    Metric("raftlock_turn_duration_seconds", _H, "One turn of the core and the sending of what it decided."),
+    Metric("raftlock_loop_stall_seconds", _H, "How late the event loop is with a timer of 50 ms."),
+    Metric("raftlock_loop_longest_stall_seconds", _G, "The latest that the event loop was with it since the start."),
+    # connections
+    Metric("raftlock_client_connections", _G, "Clients: connections, and HTTP requests under way."),
+    Metric("raftlock_client_connections_total", _C, "Client connections that came.", ("outcome",)),
+    Metric("raftlock_received_frames_total", _C, "Frames received.", ("from",)),
+    Metric("raftlock_received_bytes_total", _C, "Bytes of frames received.", ("from",)),
+    Metric("raftlock_sent_frames_total", _C, "Frames sent.", ("to",)),
+    Metric("raftlock_sent_bytes_total", _C, "Bytes of frames sent.", ("to",)),
+    # HTTP
+    Metric("raftlock_http_requests_total", _C, "HTTP requests answered.", ("route", "code")),
+    Metric("raftlock_http_request_duration_seconds", _H, "HTTP requests, waiting included.", ("route",)),
+    Metric("raftlock_http_requests_in_progress", _G, "HTTP requests under way."),
+    Metric("raftlock_http_withdrawals_in_progress", _G, "Acquires whose caller left, not yet known to be withdrawn."),
+    Metric("raftlock_http_connections", _G, "HTTP connections."),
+)  # fmt: skip
+
+BY_NAME = {metric.name: metric for metric in METRICS}
