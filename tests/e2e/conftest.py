@@ -46,6 +46,10 @@ class Cluster:
         """Return one client address."""
         return f"127.0.0.1:{self._ports[node_id][0]}"
 
+    def peer(self, node_id: int) -> str:
+        """Return one peer address."""
+        return f"127.0.0.1:{self._ports[node_id][1]}"
+
     def http(self, node_id: int) -> str:
         """Return the root of a node's HTTP."""
         return f"http://127.0.0.1:{self._ports[node_id][2]}"

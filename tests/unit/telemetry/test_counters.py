@@ -5,7 +5,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raftlock.telemetry.counters import SAMPLES_MAX, Counters
+from raftlock.telemetry.counters import LARGE_GROUP, SAMPLES_MAX, Counters
 from raftlock.telemetry.histogram import DURATION_US, Histogram
 from raftlock_wire.messages import Op
 from raftlock_wire.status import Status
@@ -18,8 +18,10 @@ PAIR = st.tuples(
 
 
 @given(
-    st.lists(PAIR, min_size=1)
-    | st.lists(st.tuples(st.sampled_from([ACQUIRE, RELEASE]), st.just(Status.OK)), min_size=1),
+    st.lists(PAIR, min_size=1, max_size=40)
+    | st.lists(
+        st.tuples(st.sampled_from([ACQUIRE, RELEASE]), st.just(Status.OK)), min_size=LARGE_GROUP
+    ),
     st.text(),
     st.text(),
 )
