@@ -126,7 +126,9 @@ class Clients:
         """Note what was sent on to the leader, once."""
         for request in (*sorted_.logged, *sorted_.others):
             origin.outstanding[request[1]] = None
-        self._forwarding[origin.conn_id] = origin
+        # A client that closed right after its request waits for nothing.
+        if origin.conn_id in self.local:
+            self._forwarding[origin.conn_id] = origin
 
     def result(self, conn_id: int, payload: bytes) -> None:
         """Hand on what the leader answered, less what was answered UNKNOWN meanwhile."""

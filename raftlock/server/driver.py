@@ -98,6 +98,7 @@ class Driver:
         self.snapshots = Snapshots(log_size_max=config.snapshot_log_size, membership=membership)
         self._effects = Effects()
         self._client_input: list[tuple[Origin, bytes]] = []
+        self._clients_gone: list[int] = []
         self._peer_input: list[tuple[NodeId, tuple[Any, ...]]] = []
         self._links_lost: list[NodeId] = []
         self._jobs_done: list[tuple[Job, Any]] = []
@@ -131,11 +132,7 @@ class Driver:
         if origin is None:
             return
         self.leading.forget(origin)
-        leader = self.raft.leader_id
-        if leader not in (NO_NODE, self.config.node_id):
-            self._effects.peer_frames.append(
-                PeerFrame(leader, peer_codec.encode_forward_closed([conn_id]))
-            )
+        self._clients_gone.append(conn_id)
 
     def client_frame(self, conn_id: int, payload: bytes) -> None:
         """Take a client's frame."""
@@ -327,9 +324,17 @@ class Driver:
                 unserved_room -= len(payload)
             else:
                 self._client_frame(origin, payload, receipt_us, now_us, forwarded)
+        leader = self.raft.leader_id
         if forwarded:
             frame = peer_codec.encode_forward(forwarded)
-            self._effects.peer_frames.append(PeerFrame(self.raft.leader_id, frame))
+            self._effects.peer_frames.append(PeerFrame(leader, frame))
+        if self._clients_gone:
+            # After the frames of this turn: a client that asked and closed at once would come to life again on the
+            # leader by its late request, and never end there.
+            if leader not in (NO_NODE, self.config.node_id):
+                frame = peer_codec.encode_forward_closed(self._clients_gone)
+                self._effects.peer_frames.append(PeerFrame(leader, frame))
+            self._clients_gone = []
 
     def _client_frame(
         self,
