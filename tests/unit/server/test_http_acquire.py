@@ -96,12 +96,14 @@ def test_nothing_is_withdrawn_that_was_never_taken() -> None:
     run(main)
 
 
-def test_a_lost_answer_is_unknown_and_is_withdrawn() -> None:
+@pytest.mark.parametrize("answer", [None, UNKNOWN])
+def test_a_lost_answer_is_unknown_and_is_withdrawn(answer: tuple[Any, ...] | None) -> None:
     """Without an answer the caller is told `unknown`, and the key is cancelled until that is answered (guarantee 7)."""
 
     async def main() -> None:
         core = ScriptedCore(
-            acquire=[None], cancel=[None, UNKNOWN, NO_QUORUM, (Status.CANCELLED, True, 0, 2, TOKEN)]
+            acquire=[answer],
+            cancel=[None, UNKNOWN, NO_QUORUM, (Status.CANCELLED, True, 0, 2, TOKEN)],
         )
         task = asyncio.create_task(gateway(core).acquire(order(), key=None, caller=CALLER))
 
@@ -278,11 +280,13 @@ def test_the_end_of_a_wait_with_a_key_is_the_logs() -> None:
         task = asyncio.create_task(gateway(core).acquire(order(wait_s=1), key="k", caller=CALLER))
         await until_asked(core, "acquire")
         await asyncio.sleep(1.01)
+        over_before_the_log_says_so = task.done()
         core.push(core.ports[0], TIMED_OUT)
 
         with pytest.raises(Problem, match="timeout"):
             await task
 
+        assert not over_before_the_log_says_so
         assert "cancel" not in core.names
 
     run(main)
