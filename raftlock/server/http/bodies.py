@@ -23,7 +23,7 @@ WAIT = f"seconds, a number from 0 to {limits.HTTP_WAIT_S_MAX}; only with blockin
 TOKEN = f"a whole number from 1 to {limits.NUMBER_MAX}"
 METADATA = f"an object of at most {limits.METADATA_KEYS_MAX} texts, {limits.METADATA_SIZE_MAX} bytes in all"
 LIMIT = f"a whole number from 1 to {limits.LIST_PAGE_MAX}"
-IDEMPOTENCY_KEY = f"1 to {limits.IDEMPOTENCY_KEY_SIZE_MAX} printable ASCII characters"
+IDEMPOTENCY_KEY = f"1 to {limits.HTTP_IDEMPOTENCY_KEY_SIZE_MAX} printable ASCII characters"
 BOOLEAN = "true or false"
 
 
@@ -148,7 +148,7 @@ def idempotency_key(header: str | None) -> str | None:
     """Return the key of a request that may be sent again, or None."""
     if header is None:
         return None
-    fits = 1 <= len(header) <= limits.IDEMPOTENCY_KEY_SIZE_MAX
+    fits = 1 <= len(header) <= limits.HTTP_IDEMPOTENCY_KEY_SIZE_MAX
     if not (fits and header.isascii() and header.isprintable()):
         raise bad_field("Idempotency-Key", f"{_show(header)} is not allowed", IDEMPOTENCY_KEY)
     return header

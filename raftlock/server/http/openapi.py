@@ -190,7 +190,7 @@ _KEY = {
     "schema": {
         "type": "string",
         "minLength": 1,
-        "maxLength": limits.IDEMPOTENCY_KEY_SIZE_MAX,
+        "maxLength": limits.HTTP_IDEMPOTENCY_KEY_SIZE_MAX,
         "pattern": "^[!-~]+$",
     },
     "description": "Makes the request safe to send again, through any node, for 60 s after the last attempt.",

@@ -30,8 +30,10 @@ INTERNAL = {
     "EXPIRIES_PER_ENTRY_MAX",
     "UNSERVED_SIZE_MAX",
     "WRITE_BUFFER_PAUSE_SIZE",
+    # HTTP's are in docs/http.md: its callers do not speak this protocol.
+    *(name for name in vars(limits) if name.startswith("HTTP_")),
 }
-"""Limits that no client meets. A new limit is either in the document or here."""
+"""Limits that no client of the protocol meets. A new limit is either in the document or here."""
 RESERVED = {"UNAUTHENTICATED"}
 """Statuses of the document that no server sends yet."""
 
