@@ -3,7 +3,9 @@
 import io
 import json
 import logging
+import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -86,3 +88,14 @@ def test_an_exception_stays_on_its_events_line() -> None:
 
     (line,) = stream.getvalue().splitlines()
     assert "ValueError: broken" in json.loads(line)["exception"]
+
+
+def test_every_event_is_documented() -> None:
+    """The events that the code logs are those of the table, and docs/logs.md is the table."""
+    root = Path(__file__).resolve().parents[3]
+    sources = "".join(path.read_text() for path in (root / "raftlock").rglob("*.py"))
+    used = set(re.findall(r'(?:logs\.event\(\s*\w+,|\._notice\()\s*"(\w+)"', sources))
+    document = (root / "docs" / "logs.md").read_text()
+
+    assert used == set(logs.EVENTS)
+    assert re.findall(r"^\| `(\w+)` \| (.*) \|$", document, re.M) == list(logs.EVENTS.items())
