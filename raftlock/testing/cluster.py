@@ -1,92 +1,184 @@
-"""A whole simulated cluster: nodes, clients, the network between them, and what goes wrong."""
+"""A whole simulated cluster: nodes, clients, and what carries effects and connections between them."""
 
 from functools import partial
 from pathlib import Path
 
 from raftlock.server.config import ServerConfig
 from raftlock.server.effects import Effects
-from raftlock.server.handshake import BootstrapSet
-from raftlock.testing.monitor import Monitor, Violation
+from raftlock.server.handshake import BootstrapSet, PeerHello, refuse_hello
+from raftlock.testing.invariants import Violation
+from raftlock.testing.monitor import Monitor
 from raftlock.testing.network import Network, NetworkFaults
 from raftlock.testing.node import SimNode
+from raftlock.testing.profiles import Setup
 from raftlock.testing.sim_client import SimClient
 from raftlock.testing.world import World
-from raftlock_wire.membership import Member, cluster_id_of, membership
+from raftlock_wire.ids import NodeId
+from raftlock_wire.limits import PROTOCOL_VERSION
+from raftlock_wire.membership import Member, Membership, cluster_id_of, membership
 
 FORWARD_FIRST = 16
+"""Codes of frames between members from here on are streams: lost only with their link."""
+RESTART_US = 1_500_000
+"""A process that ended by itself is started again by its supervisor."""
 
 
 class SimCluster:
-    """Nodes 1 to n and their clients, in one World."""
+    """Nodes 1 to n, spares after them, and clients, in one World."""
 
-    def __init__(
-        self, world: World, *, nodes: int, clients: int, logged_renewal_ttl_ms: int
-    ) -> None:
+    def __init__(self, world: World, setup: Setup) -> None:
         self.world = world
+        self.setup = setup
         self.network = Network(world, NetworkFaults())
         self._next_conn_id = 1
         self._connections: dict[int, tuple[SimClient, int, int]] = {}
         self.nodes: dict[int, SimNode] = {}
-        self.monitor = Monitor(self.nodes)
-        for node_id in range(1, nodes + 1):
+        self.links_are_checked = False
+        """Whether membership and incarnations can differ at all: the check costs something."""
+        for node_id in range(1, setup.nodes + setup.spares + 1):
             config = ServerConfig(
                 node_id=node_id,
                 data_dir=Path("/simulated"),
                 client_address=f"node{node_id}:7401",
                 peer_address=f"node{node_id}:7411",
                 segment_size=1 << 20,
-                snapshot_log_size=world.rng.choice([1 << 16, 1 << 17]),
+                snapshot_log_size=setup.snapshot_log_size,
             )
-            rate = 1 + world.rng.uniform(-0.005, 0.005)
             self.nodes[node_id] = SimNode(
-                world, config, carry_out=self._carry_out, on_crash=self._crashed, rate=rate
+                world, config, around=self, rate=setup.node_rates[node_id - 1]
             )
-        self._bootstrap(logged_renewal_ttl_ms)
-        for node in self.nodes.values():
-            node.start()
-        self.clients = [SimClient(self, number) for number in range(1, clients + 1)]
+        self.monitor = Monitor(world, self.nodes)
+        self._bootstrap()
+        for node_id in range(1, setup.nodes + 1):
+            self.nodes[node_id].start()
+        self.clients = [
+            SimClient(self, number, rate=rate) for number, rate in enumerate(setup.client_rates, 1)
+        ]
 
-    def _bootstrap(self, logged_renewal_ttl_ms: int) -> None:
-        stores = {node_id: node.open() for node_id, node in self.nodes.items()}
+    def _bootstrap(self) -> None:
+        stores = {i: node.open() for i, node in self.nodes.items() if i <= self.setup.nodes}
         first = membership(
             Member(store.node_id, store.incarnation, f"node{i}:7411", f"node{i}:7401")
             for i, store in stores.items()
         )
-        command = BootstrapSet(cluster_id_of(first), first.encode(), logged_renewal_ttl_ms)
+        self.bootstrap = BootstrapSet(
+            cluster_id_of(first), first.encode(), self.setup.logged_renewal_ttl_ms
+        )
+        self.first_membership = first
         for store in stores.values():
-            store.set_cluster(command)
+            store.set_cluster(self.bootstrap)
             store.close()
 
     # effects
 
-    def _carry_out(self, node: SimNode, effects: Effects) -> None:
+    def carry_out(self, node: SimNode, effects: Effects) -> None:
+        """See Surroundings."""
         source = node.node_id
+        self.monitor.before_frames(node, effects)
         for peer, payload in effects.peer_frames:
             target = self.nodes[peer]
-
-            def deliver(target: SimNode = target, payload: bytes = payload) -> None:
-                target.when_running(lambda: self._to_driver(target, source, payload))
-
+            if self.links_are_checked and not self._is_let_in(node, target):
+                continue
+            deliver = partial(self._reach, target, source, payload)
             # What is forwarded is lost only with its link; consensus bears loss of single messages.
-            if payload[1] >= FORWARD_FIRST:
-                self.network.stream(source, peer, deliver)
-            else:
+            if payload[1] < FORWARD_FIRST:
+                deliver = partial(self._reach_echo, target, source, payload, target.life)
                 self.network.datagram(source, peer, deliver)
+            elif self.network.tears():
+                self._link_breaks(node, target)
+            else:
+                self.network.stream(source, peer, deliver)
         for conn_id, payload in effects.client_frames:
             connection = self._connections.get(conn_id)
-            if connection is not None:
-                client = connection[0]
-                arrive = partial(client.receive, conn_id, payload)
-                self.network.stream(source, -client.number, arrive)
+            if connection is None:
+                continue
+            client = connection[0]
+            if self.network.tears():
+                self._breaks(conn_id)
+                continue
+            arrive = partial(client.receive, conn_id, payload)
+            self.network.stream(source, -client.number, arrive)
         for (conn_id,) in effects.client_closes:
             self._lose(conn_id)
         self.monitor.after_turn(node)
 
+    def wrote(self, node: SimNode) -> None:
+        """See Surroundings."""
+        self.monitor.wrote(node)
+
+    def _reach(self, target: SimNode, source: NodeId, payload: bytes) -> None:
+        target.when_running(partial(self._to_driver, target, source, payload))
+
+    def _reach_echo(self, target: SimNode, source: NodeId, payload: bytes, life: int) -> None:
+        if target.life != life and target.up:
+            self.world.saw("a message from before a restart arrives")
+        target.when_running(partial(self._to_driver, target, source, payload))
+
     @staticmethod
-    def _to_driver(target: SimNode, source: int, payload: bytes) -> None:
+    def _to_driver(target: SimNode, source: NodeId, payload: bytes) -> None:
         assert target.driver is not None
-        target.driver.peer_frame(target.node_id.__class__(source), payload)
+        target.driver.peer_frame(source, payload)
         target.wake()
+
+    # links between members
+
+    def _is_let_in(self, source: SimNode, target: SimNode) -> bool:
+        """Return whether a link from one node to the other stands: production's own check of its hello.
+
+        A node lets in whom the first membership or the one that it knows now lists with this incarnation; one that is
+        new to the cluster, or was away while it changed, lets in a member that lists itself and it.
+        """
+        if source.store is None or target.store is None or source.driver is None:
+            return False
+        hello = PeerHello(
+            PROTOCOL_VERSION,
+            source.node_id,
+            source.store.incarnation,
+            target.node_id,
+            source.store.cluster_id or "",
+            source.store.first_membership.encode(),
+            source.store.logged_renewal_ttl_ms,
+        )
+        known = target.driver.raft.membership if target.driver is not None else Membership()
+        theirs = source.driver.raft.membership
+        for members in (known, theirs):
+            refused = refuse_hello(
+                hello,
+                node_id=target.node_id,
+                incarnation=target.store.incarnation,
+                cluster_id=target.store.cluster_id,
+                membership=members,
+            )
+            listed = members.get(target.node_id)
+            if not refused and (
+                members is known
+                or (listed is not None and listed.incarnation == target.store.incarnation)
+            ):
+                return True
+        return False
+
+    def check_is_refused(self, node: SimNode) -> None:
+        """A node whose directory was emptied must get no link from any member (decision 13)."""
+        assert node.store is not None
+        for other in self.nodes.values():
+            if other is not node and other.up and self._is_let_in(other, node):
+                raise Violation(
+                    "incarnation refused",
+                    f"node {other.node_id} links to the emptied node {node.node_id}",
+                )
+        self.world.saw("a node with an emptied directory is refused")
+
+    def _link_breaks(self, a: SimNode, b: SimNode) -> None:
+        self._links_lost(a, b, self.network.delay_us(50, 5_000))
+        self._links_lost(b, a, self.network.delay_us(50, 5_000))
+
+    def _links_lost(self, node: SimNode, peer: SimNode, delay_us: int) -> None:
+        def lost() -> None:
+            assert node.driver is not None
+            node.driver.link_lost(peer.node_id)
+            node.wake()
+
+        self.world.after(delay_us, lambda: node.when_running(lost))
 
     # connections of clients
 
@@ -106,6 +198,9 @@ class SimCluster:
 
     def to_node(self, client: SimClient, node_id: int, conn_id: int, payload: bytes) -> None:
         """Carry a client's frame."""
+        if self.network.tears():
+            self._breaks(conn_id)
+            return
         node = self.nodes[node_id]
 
         def arrive() -> None:
@@ -117,8 +212,10 @@ class SimCluster:
 
     def close_connection(self, node_id: int, conn_id: int) -> None:
         """Carry the end of a connection to the node."""
-        if self._connections.pop(conn_id, None) is None:
-            return
+        if self._connections.pop(conn_id, None) is not None:
+            self._tell_node(node_id, conn_id)
+
+    def _tell_node(self, node_id: int, conn_id: int) -> None:
         node = self.nodes[node_id]
 
         def closed() -> None:
@@ -126,82 +223,81 @@ class SimCluster:
                 node.driver.client_closed(conn_id)
                 node.wake()
 
-        self.world.after(self.world.rng.randint(50, 5_000), lambda: node.when_running(closed))
+        delay_us = self.network.delay_us(50, 5_000)
+        self.world.after(delay_us, lambda: node.when_running(closed))
+
+    def _breaks(self, conn_id: int) -> None:
+        """Break a connection in the middle of a frame: nothing of that arrives, and both ends learn of it."""
+        connection = self._connections.get(conn_id)
+        if connection is not None:
+            self._tell_node(connection[1], conn_id)
+            self._lose(conn_id)
 
     def _lose(self, conn_id: int) -> None:
         connection = self._connections.pop(conn_id, None)
         if connection is not None:
             client = connection[0]
-            self.world.after(self.world.rng.randint(50, 5_000), lambda: client.lost(conn_id))
+            self.world.after(self.network.delay_us(50, 5_000), lambda: client.lost(conn_id))
 
-    # faults
+    # what happens to nodes
 
-    def _crashed(self, node: SimNode) -> None:
+    def crashed(self, node: SimNode) -> None:
+        """See Surroundings."""
         for conn_id, (_, node_id, _) in list(self._connections.items()):
             if node_id == node.node_id:
                 self._lose(conn_id)
         for other in self.nodes.values():
             if other is not node:
-                self._links_lost(other, node, self.world.rng.randint(100, 3_000))
-
-    def _links_lost(self, node: SimNode, peer: SimNode, delay_us: int) -> None:
-        def lost() -> None:
-            assert node.driver is not None
-            node.driver.link_lost(peer.node_id)
-            node.wake()
-
-        self.world.after(delay_us, lambda: node.when_running(lost))
+                self._links_lost(other, node, self.network.delay_us(100, 3_000))
+        if not any(other.up for other in self.nodes.values()):
+            self.world.saw("all nodes are down at once")
+        life = node.life
+        self.world.after(RESTART_US, lambda: node.start() if node.life == life else None)
 
     def cut(self, side: set[int], *, both_ways: bool, clients: set[int]) -> None:
         """Cut some nodes (with some clients) off from the rest; connections across break after a while."""
-        self.world.note(f"cut {sorted(side)} both_ways={both_ways}")
         rest = set(self.nodes) - side
-        self.network.cut(side, rest, both_ways=both_ways)
+        self.network.cut(sorted(side), sorted(rest), both_ways=both_ways)
         others = [-c.number for c in self.clients if c.number not in clients]
-        self.network.cut([-c for c in clients], rest, both_ways=True)
-        self.network.cut(others, side, both_ways=True)
-        for a in side:
-            for b in rest:
-                delay_us = self.world.rng.randint(1_000, 2_000_000)
-                self._links_lost(self.nodes[a], self.nodes[b], delay_us)
-                self._links_lost(self.nodes[b], self.nodes[a], delay_us)
+        self.network.cut([-c for c in sorted(clients)], sorted(rest), both_ways=True)
+        self.network.cut(others, sorted(side), both_ways=True)
+        for a in sorted(side):
+            for b in sorted(rest):
+                self.lose_links_late(a, b)
+
+    def lose_links_late(self, a: int, b: int) -> None:
+        """Let both ends of a cut link notice it after a while, as TCP does."""
+        delay_us = self.network.delay_us(1_000, 2_000_000)
+        self._links_lost(self.nodes[a], self.nodes[b], delay_us)
+        self._links_lost(self.nodes[b], self.nodes[a], delay_us)
 
     def abandon(self, node_id: int) -> None:
         """Cut a node off from its peers, who are told at once by their sockets; itself and all clients are not."""
-        self.world.note(f"abandon {node_id}")
-        rest = set(self.nodes) - {node_id}
+        rest = sorted(set(self.nodes) - {node_id})
         self.network.cut({node_id}, rest, both_ways=True)
-        for peer in sorted(rest):
-            delay_us = self.world.rng.randint(100, 2_000)
+        for peer in rest:
+            delay_us = self.network.delay_us(100, 2_000)
             self._links_lost(self.nodes[peer], self.nodes[node_id], delay_us)
 
     def heal(self) -> None:
-        """Let everything through, and everybody run."""
-        self.world.note("heal")
+        """Let everything through."""
+        self.world.note("the network heals")
         self.network.heal()
         for a in self.nodes.values():
             for b in self.nodes.values():
                 if a is not b:
-                    self._links_lost(a, b, self.world.rng.randint(100, 20_000))
+                    self._links_lost(a, b, self.network.delay_us(100, 20_000))
         for client in self.clients:
-            if self.world.chance(0.3):
-                client.drop()
+            client.reconnect_perhaps()
 
     def leader(self) -> SimNode | None:
-        """Return the node that serves, if one does."""
-        for node in self.nodes.values():
-            if node.driver is not None and node.driver.serving and not node.paused:
-                return node
-        return None
+        """Return the node that serves in the newest term, if one does."""
+        serving = [node for node in self.nodes.values() if node.serving]
+        return max(serving, key=lambda n: n.driver.raft.term if n.driver else 0, default=None)
 
-    def check_drained(self) -> None:
-        """After the end: nothing is held, waited for or kept for anybody (guarantee 7)."""
-        leader = self.leader()
-        if leader is None or leader.driver is None:
-            raise Violation("liveness: no leader although nothing is wrong any more")
-        table = leader.driver.table
-        left = (table.lock_count, table.waiter_count, table.session_count)
-        if any(left) or table.handing_on or table.ending:
-            raise Violation(
-                f"liveness: {left} locks, waiters and sessions are left when nobody wants any"
-            )
+    def members(self) -> Membership:
+        """Return the newest membership that any running node knows."""
+        running = [n.driver.raft for n in self.nodes.values() if n.driver is not None]
+        if not running:
+            return self.first_membership
+        return max(running, key=lambda raft: (raft.commit_index, raft.term)).membership

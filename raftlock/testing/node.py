@@ -1,9 +1,9 @@
 """One simulated node: the production driver and storage around a simulated disk and clock."""
 
-import random
+import dataclasses
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from raftlock.server.config import ServerConfig
 from raftlock.server.driver import Driver
@@ -12,39 +12,61 @@ from raftlock.server.jobs import Job, JobRunner, WriteJob
 from raftlock.server.lease_clock import STALL_US
 from raftlock.server.membership_store import NodeStore, open_store
 from raftlock.storage import StorageError
-from raftlock.testing.disk import CrashPoint, SimDisk
+from raftlock.testing.disk import CrashPoint
+from raftlock.testing.faulty_disk import FaultyDisk
+from raftlock.testing.invariants import Violation
 from raftlock.testing.world import World
 from raftlock_wire.ids import NodeId
 
+WALL_START_US = 1_800_000_000_000_000
+COMPACT_KEEP_BYTES = 4_096
+"""Far less than in production, so that a follower which was away for a second needs a snapshot."""
+SNAPSHOT_CHUNK_SIZE = 3_000
+
+
+class Surroundings(Protocol):
+    """What a node is part of."""
+
+    def carry_out(self, node: "SimNode", effects: Effects) -> None:
+        """Do what a turn wants done outside."""
+
+    def crashed(self, node: "SimNode") -> None:
+        """Learn that a process is gone."""
+
+    def wrote(self, node: "SimNode") -> None:
+        """Look at a disk that says that a write of the log is durable."""
+
 
 class SimNode:
-    """A node that can be killed, paused and started again at any moment."""
+    """A node that can be killed, cut off from power, paused and started again at any moment."""
 
     def __init__(
-        self,
-        world: World,
-        config: ServerConfig,
-        *,
-        carry_out: Callable[["SimNode", Effects], None],
-        on_crash: Callable[["SimNode"], None],
-        rate: float,
+        self, world: World, config: ServerConfig, *, around: Surroundings, rate: float
     ) -> None:
+        """`rate`: how fast its monotonic clock runs, near 1."""
         self._world = world
         self._config = config
-        self._carry_out = carry_out
-        self._on_crash = on_crash
-        self._rng = random.Random(world.rng.random())
+        self._around = around
+        self._rng = world.stream(f"node {config.node_id}")
         self._rate = rate
-        self._clock_base_us = world.rng.randint(0, 10**9)
-        self.wall_offset_us = 1_800_000_000_000_000
-        self.disk = SimDisk(rng=random.Random(world.rng.random()))
+        self._clock_base_us = self._rng.randint(0, 10**9)
+        self._slept_us = 0
+        self.wall_offset_us = WALL_START_US
+        self.disk = FaultyDisk(rng=world.stream(f"disk {config.node_id}"))
         self.store: NodeStore | None = None
         self.driver: Driver | None = None
         self._durable_index = 0
+        self._last_index = 0
         self.life = 0
         """Grows at each start and crash: what was under way for an earlier life is void."""
         self.paused = False
-        self.stopped_for: str | None = None
+        self.led = False
+        """Whether it led when it crashed."""
+        self.out_of_service = ""
+        """Why the node cannot come back by itself: its data was changed at rest, or replaced."""
+        self.rotten = False
+        """Whether its data was changed at rest: then a refusal to start is right."""
+        self.tear_next_turn = False
         self._turn_due = False
         self._wake_token = 0
         self._jobs: deque[Job] = deque()
@@ -62,9 +84,20 @@ class SimNode:
         """Return whether the process runs (paused or not)."""
         return self.driver is not None
 
+    @property
+    def serving(self) -> bool:
+        """Return whether it leads, answers, and is not stopped."""
+        return self.driver is not None and self.driver.serving and not self.paused
+
+    # clocks
+
     def now_us(self) -> int:
-        """Return the node's own monotonic clock, whose rate is a little off."""
-        return self._clock_base_us + int(self._world.now_us * self._rate)
+        """Return the node's own monotonic clock: its rate is a little off, and it stands still in sleep."""
+        return self._clock_base_us + int(self._world.now_us * self._rate) - self._slept_us
+
+    def wall_us(self) -> int:
+        """Return the node's wall clock, which may jump."""
+        return self.wall_offset_us + self._world.now_us
 
     def real_us_until_lease_clock(self, stamp_us: int) -> int:
         """Return how much real time passes at least until the leader's lease clock shows `stamp_us`."""
@@ -78,6 +111,8 @@ class SimNode:
     @property
     def durable_index(self) -> int:
         """Return up to which index this node's disk has the log; of one that is down, what it had."""
+        if self.out_of_service:
+            return 0
         if self.driver is not None:
             self._durable_index = self.driver.raft.state.durable_index
         return self._durable_index
@@ -94,39 +129,108 @@ class SimNode:
         )
         return self.store
 
-    def start(self) -> None:
-        """Start the process on what the disk holds."""
+    def start(self) -> bool:
+        """Start the process on what the disk holds. Return whether it runs."""
+        if self.up or self.out_of_service:
+            return False
         self.life += 1
         self.paused = False
-        store = self.open()
-        self._runner = JobRunner(store.store)
+        self._note_votes()
+        try:
+            store = self.open()
+            if store.cluster_id is None:
+                self.out_of_service = "its directory is empty: it waits for a membership"
+                self._world.note(f"n{self.node_id} waits: {self.out_of_service}")
+                return False
+            self._runner = JobRunner(store.store)
+            driver = store.make_driver(self._config, now_us=self.now_us(), rng=self._rng)
+        except CrashPoint:
+            self._world.saw("a start is cut off by another crash")
+            self.cut_power()
+            return False
+        except (StorageError, OSError) as error:
+            self._refuses(error)
+            return False
+        raft = driver.raft.state
+        raft.config = dataclasses.replace(
+            raft.config,
+            compact_keep_bytes=COMPACT_KEEP_BYTES,
+            snapshot_chunk_size=SNAPSHOT_CHUNK_SIZE,
+        )
+        if driver.raft.last_index < self._last_index:
+            self._world.saw("a start finds less of the log than was written")
         self._jobs.clear()
         self._job_running = False
-        self.driver = store.make_driver(self._config, now_us=self.now_us(), rng=self._rng)
-        self._world.note(f"n{self.node_id} starts applied={self.driver.applied_index}")
+        self.driver = driver
+        self._world.note(
+            f"n{self.node_id} starts term={driver.raft.term} log={driver.raft.last_index} "
+            f"applied={driver.applied_index}"
+        )
         self.wake()
+        return True
 
-    def crash(self) -> None:
+    def _note_votes(self) -> None:
+        copies = self.disk.durable_vote()
+        if len(copies) == 2 and copies[0] != copies[1]:
+            self._world.saw("a start finds two different copies of the vote")
+
+    def _refuses(self, error: Exception) -> None:
+        text = f"n{self.node_id} does not start: {error}"
+        self._world.note(text)
+        if isinstance(error, OSError):
+            # No room, or a sync that fails once more: the process ends, and another start may do.
+            self.disk.kill()
+            return
+        if not self.rotten:
+            raise Violation("recovery", text)
+        self._world.saw("a node refuses to start on changed data")
+        self.out_of_service = str(error)
+
+    def cut_power(self) -> None:
         """Kill the process and cut the power of its disk: what was not synced may be gone."""
-        self._world.note(f"n{self.node_id} crashes")
+        self._end("loses power")
+        self.disk.crash()
+        self._around.crashed(self)
+
+    def kill(self, why: str = "is killed") -> None:
+        """End the process only: the page cache stays."""
+        self._end(why)
+        self.disk.kill()
+        self._around.crashed(self)
+
+    def _end(self, how: str) -> None:
+        self._world.note(f"n{self.node_id} {how}")
         self.life += 1
         # Looked at once more while the process is there.
         self._durable_index = self.durable_index
+        if self.driver is not None:
+            self._last_index = self.driver.raft.last_index
+            self.led = self.driver.is_leader
         self.driver = None
         self.paused = False
         self._turn_due = False
-        self.disk.crash()
+        self.tear_next_turn = False
         self._postponed.clear()
-        self._on_crash(self)
+
+    def replace_disk(self) -> None:
+        """Put an empty disk in the place of the one that it had. The node is down."""
+        self._world.note(f"n{self.node_id} gets an empty disk")
+        self.disk = FaultyDisk(rng=self._world.stream(f"disk {self.node_id} {self._world.now_us}"))
+        self.rotten = False
+        self._durable_index = self._last_index = 0
+        self.out_of_service = ""
 
     def pause(self) -> None:
         """Stop the process as SIGSTOP does: input waits, time goes on."""
         self._world.note(f"n{self.node_id} pauses")
         self.paused = True
 
-    def resume(self) -> None:
-        """Let it go on."""
-        self._world.note(f"n{self.node_id} resumes")
+    def resume(self, *, slept_us: int = 0) -> None:
+        """Let it go on. `slept_us`: how long its machine slept, and its monotonic clock stood still."""
+        self._world.note(
+            f"n{self.node_id} resumes" + (f" after {slept_us} us of sleep" if slept_us else "")
+        )
+        self._slept_us += int(slept_us * self._rate)
         self.paused = False
         postponed, self._postponed = self._postponed, []
         for action in postponed:
@@ -135,16 +239,11 @@ class SimNode:
 
     def when_running(self, action: Callable[[], None]) -> None:
         """Do something to the process now, or when it is resumed; never in another life."""
-        life = self.life
-
-        def act() -> None:
-            if self.driver is not None and self.life == life:
-                action()
-
         if self.paused:
-            self._postponed.append(act)
-        else:
-            act()
+            life = self.life
+            self._postponed.append(lambda: action() if self.life == life else None)
+        elif self.driver is not None:
+            action()
 
     # turns
 
@@ -155,7 +254,7 @@ class SimNode:
         self._turn_due = True
         life = self.life
         # The loop reads what is ready before it takes the turn: a few tens of microseconds.
-        self._world.after(self._world.rng.randint(5, 60), lambda: self._turn(life))
+        self._world.after(5 + int(55 * self._rng.random()), lambda: self._turn(life))
 
     def _turn(self, life: int) -> None:
         if self.life != life or self.driver is None:
@@ -163,21 +262,42 @@ class SimNode:
         self._turn_due = False
         if self.paused:
             return
-        effects = self.driver.turn(self.now_us(), self.wall_offset_us + self._world.now_us)
+        now_us = self.now_us()
+        self._note_clock(self.driver, now_us)
+        effects = self.driver.turn(now_us, self.wall_us())
         for notice in effects.notices:
             self._world.note(f"n{self.node_id} {notice.event} {notice.fields}")
+        torn = self.tear_next_turn
+        if torn:
+            self._tear(effects)
         self._jobs.extend(effects.jobs)
         self._run_next_job()
-        self._carry_out(self, effects)
+        self._around.carry_out(self, effects)
+        if torn:
+            self.cut_power()
+            return
         self._wake_token += 1
         token = self._wake_token
-        delay_us = max(1, int((effects.wake_us - self.now_us()) / self._rate))
+        delay_us = max(1, int((effects.wake_us - now_us) / self._rate))
 
         def wake_if_idle() -> None:
             if token == self._wake_token and self.life == life:
                 self.wake()
 
         self._world.after(delay_us, wake_if_idle)
+
+    def _note_clock(self, driver: Driver, now_us: int) -> None:
+        if driver.is_leader:
+            if driver.clock.read_us is not None and now_us - driver.clock.read_us > STALL_US:
+                self._world.saw("a leader stalls for longer than the lease clock counts")
+            if self.wall_us() < driver.raft.last_wall_us:
+                self._world.saw("a leader's wall clock is behind its log")
+
+    def _tear(self, effects: Effects) -> None:
+        """Keep a part of what a turn decided, as a crash between two of its effects does."""
+        self._world.note(f"n{self.node_id} crashes between the effects of a turn")
+        for effect_list in (effects.jobs, effects.peer_frames, effects.client_frames):
+            del effect_list[self._rng.randint(0, len(effect_list)) :]
 
     # disk
 
@@ -188,7 +308,10 @@ class SimNode:
         job = self._jobs.popleft()
         life = self.life
         low, high = (80, 400) if isinstance(job, WriteJob) else (50, 2_000)
-        self._world.after(self._world.delay_us(low, high), lambda: self._do(job, life))
+        delay_us = (low + (high - low) * self._rng.random()) * self.disk.slow
+        if self._rng.random() < 0.01:
+            delay_us *= self._rng.randint(10, 100)
+        self._world.after(int(delay_us), lambda: self._do(job, life))
 
     def _do(self, job: Job, life: int) -> None:
         if self.life != life or self._runner is None:
@@ -196,15 +319,17 @@ class SimNode:
         try:
             result = self._runner.run(job)
         except CrashPoint:
-            self.crash()
+            self.cut_power()
             return
-        except StorageError as error:
+        except (StorageError, OSError) as error:
             # A node whose disk fails ends; so it does here (decision 12).
-            self.stopped_for = str(error)
-            self._world.note(f"n{self.node_id} ends: {error}")
-            self.crash()
+            if "input/output" in str(error):
+                self._world.saw("a node ends because a sync failed")
+            self.kill(f"ends: {error}")
             return
         self._job_running = False
+        if isinstance(job, WriteJob):
+            self._around.wrote(self)
 
         def done(result: Any = result) -> None:
             assert self.driver is not None

@@ -1,231 +1,205 @@
 """`python -m raftlock.testing.sim --seeds 0-199`: run seeds of the simulated cluster, each with its own faults.
 
-Exit codes: 0 all well, 127 a crash, 128 liveness, 129 safety.
+Exit codes: 0 all well, 127 a crash, 128 liveness, 129 safety, 1 a rare situation was never met (--require-all).
 """
 
 import argparse
+import json
 import sys
 import time
-import traceback
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
+from typing import Any
 
-from raftlock.testing.cluster import SimCluster
-from raftlock.testing.monitor import Violation
-from raftlock.testing.network import NetworkFaults
-from raftlock.testing.world import World
+from raftlock.testing import situations
+from raftlock.testing.ledger import Ledger, source_id
+from raftlock.testing.profiles import PROFILES, Fault
+from raftlock.testing.run import SeedResult, run_seed
+from raftlock.testing.shrink import shrink
 
-FAULTS_US = 25_000_000
-SETTLE_US = 12_000_000
-DRAIN_US = 60_000_000
-EXIT_CRASH, EXIT_LIVENESS, EXIT_SAFETY = 127, 128, 129
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SeedResult:
-    """How one seed went."""
-
-    seed: int
-    failure: str
-    """Empty when nothing was violated."""
-    kind: str
-    trace_hash: str
-    events: int
-    elections: int
-    granted: int
-    crashes: int
-    outcomes: dict[str, int]
-    recent: tuple[str, ...]
-    took_s: float
+EXIT_RARE, EXIT_CRASH, EXIT_LIVENESS, EXIT_SAFETY = 1, 127, 128, 129
+CODES = {"crash": EXIT_CRASH, "liveness": EXIT_LIVENESS, "safety": EXIT_SAFETY}
+SHRINK_RUNS_MAX = 200
 
 
-class Nemesis:
-    """What goes wrong in one run, and when: all of it drawn from the seed."""
-
-    def __init__(self, cluster: SimCluster) -> None:
-        self._cluster = cluster
-        self._world = cluster.world
-        self.crashes = 0
-        self._world.after(self._world.rng.randint(500_000, 2_000_000), self._strike)
-
-    def _strike(self) -> None:
-        world, rng = self._world, self._world.rng
-        if world.now_us >= FAULTS_US:
-            return
-        faults = (
-            self._crash_one, self._crash_leader, self._crash_one, self._crash_all, self._cut, self._cut,
-            self._cut_leader, self._abandon_leader, self._abandon_leader, self._pause, self._pause_leader, self._lossy, self._client_dies, self._client_pauses,
-            self._slow_crash,
-        )  # fmt: skip
-        rng.choice(faults)()
-        world.after(rng.randint(200_000, 2_500_000), self._strike)
-
-    def _crash(self, node_id: int) -> None:
-        node = self._cluster.nodes[node_id]
-        if not node.up:
-            return
-        self.crashes += 1
-        node.crash()
-        self._world.after(
-            self._world.rng.randint(1_000, 3_000_000), lambda: None if node.up else node.start()
-        )
-
-    def _any(self) -> int:
-        return self._world.rng.choice(sorted(self._cluster.nodes))
-
-    def _leader_or_any(self) -> int:
-        leader = self._cluster.leader()
-        return leader.node_id if leader is not None else self._any()
-
-    def _crash_one(self) -> None:
-        self._crash(self._any())
-
-    def _crash_leader(self) -> None:
-        self._crash(self._leader_or_any())
-
-    def _crash_all(self) -> None:
-        for node_id in self._cluster.nodes:
-            self._crash(node_id)
-
-    def _slow_crash(self) -> None:
-        """Die between two calls to the disk."""
-        node = self._cluster.nodes[self._any()]
-        if node.up:
-            self.crashes += 1
-            node.disk.crash_after(self._world.rng.randint(0, 30))
-            self._world.after(3_000_000, lambda: None if node.up else node.start())
-
-    def _cut_off(self, side: set[int]) -> None:
-        rng = self._world.rng
-        clients = {c.number for c in self._cluster.clients if rng.random() < 0.4}
-        self._cluster.cut(side, both_ways=rng.random() < 0.7, clients=clients)
-        self._world.after(rng.randint(100_000, 3_000_000), self._cluster.heal)
-
-    def _cut(self) -> None:
-        count = self._world.rng.randint(1, len(self._cluster.nodes) - 1)
-        self._cut_off(set(self._world.rng.sample(sorted(self._cluster.nodes), count)))
-
-    def _cut_leader(self) -> None:
-        self._cut_off({self._leader_or_any()})
-
-    def _abandon_leader(self) -> None:
-        self._cluster.abandon(self._leader_or_any())
-        self._world.after(self._world.rng.randint(100_000, 3_000_000), self._cluster.heal)
-
-    def _pause_node(self, node_id: int) -> None:
-        node = self._cluster.nodes[node_id]
-        if node.up and not node.paused:
-            node.pause()
-            self._world.after(
-                self._world.rng.randint(20_000, 4_000_000),
-                lambda: node.resume() if node.paused else None,
-            )
-
-    def _pause(self) -> None:
-        self._pause_node(self._any())
-
-    def _pause_leader(self) -> None:
-        self._pause_node(self._leader_or_any())
-
-    def _lossy(self) -> None:
-        rng, network = self._world.rng, self._cluster.network
-        network.faults = NetworkFaults(
-            loss=rng.choice([0.0, 0.01, 0.1]),
-            duplicate=rng.choice([0.0, 0.01, 0.1]),
-            delay_max_us=rng.choice([500, 5_000, 30_000]),
-            tail=rng.choice([0.0, 0.01]),
-        )
-
-    def _client_dies(self) -> None:
-        self._world.rng.choice(self._cluster.clients).die()
-
-    def _client_pauses(self) -> None:
-        client = self._world.rng.choice(self._cluster.clients)
-        if not client.paused:
-            client.pause()
-            self._world.after(self._world.rng.randint(50_000, 6_000_000), client.resume)
-
-
-def run_seed(seed: int) -> SeedResult:
-    """Run one seed to its end, or to the first violation."""
-    began = time.perf_counter()
-    world = World(seed)
-    failure = kind = ""
-    cluster: SimCluster | None = None
-    nemesis: Nemesis | None = None
+def seeds_of(text: str) -> range:
+    """Return the seeds that FIRST-LAST, or one number, names."""
+    first, _, last = text.partition("-")
     try:
-        cluster = SimCluster(
-            world,
-            nodes=world.rng.choice([3, 3, 3, 5]),
-            clients=world.rng.randint(3, 8),
-            logged_renewal_ttl_ms=world.rng.choice([2_000, 60_000]),
+        seeds = range(int(first), int(last or first) + 1)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not FIRST-LAST or one number") from None
+    if not seeds:
+        raise argparse.ArgumentTypeError(f"{text!r} names no seed: the first is above the last")
+    return seeds
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m raftlock.testing.sim",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--seeds", type=seeds_of, default="0-19", help="FIRST-LAST or one (default: 0-19)"
+    )
+    parser.add_argument("--jobs", type=int, default=1, help="processes (default: 1)")
+    parser.add_argument(
+        "--profile", choices=sorted(PROFILES), default="default", help="which faults strike"
+    )
+    parser.add_argument(
+        "--resume",
+        type=Path,
+        metavar="FILE",
+        help="a ledger: leave out what it holds, and add to it",
+    )
+    parser.add_argument(
+        "--trace", type=Path, metavar="FILE", help="write every event of each seed here"
+    )
+    parser.add_argument(
+        "--history",
+        type=Path,
+        metavar="FILE",
+        help="write what the clients saw here, as JSON lines",
+    )
+    parser.add_argument(
+        "--shrink",
+        action="store_true",
+        help="of the first failure, look for fewer faults that fail",
+    )
+    parser.add_argument(
+        "--situations", action="store_true", help="print how often each rare situation was met"
+    )
+    parser.add_argument(
+        "--require-all", action="store_true", help="fail unless every rare situation was met"
+    )
+    return parser.parse_args()
+
+
+def _results(
+    seeds: Iterable[int], *, profile: str, jobs: int, keep_trace: bool
+) -> Iterator[SeedResult]:
+    """Yield results as they come."""
+    if jobs <= 1:
+        for seed in seeds:
+            yield run_seed(seed, profile, keep_trace=keep_trace)
+        return
+    with ProcessPoolExecutor(max_workers=jobs) as pool:
+        futures = [pool.submit(run_seed, seed, profile, keep_trace=keep_trace) for seed in seeds]
+        for future in as_completed(futures):
+            yield future.result()
+
+
+def _line(result: SeedResult) -> dict[str, Any]:
+    """Return what the ledger keeps of a seed."""
+    return {
+        "seed": result.seed,
+        "failure": result.failure.strip().splitlines()[-1] if result.failure else "",
+        "kind": result.kind,
+        "invariant": result.invariant,
+        "trace_hash": result.trace_hash,
+        "events": result.events,
+        "simulated_us": result.simulated_us,
+        "elections": result.elections,
+        "crashes": result.crashes,
+        "granted": result.granted,
+        "took_s": round(result.took_s, 2),
+        "situations": result.situations,
+    }
+
+
+def _tell(result: SeedResult) -> None:
+    print(f"seed {result.seed} ({result.profile}): {result.kind}: {result.failure.strip()}")
+    print("\n".join(f"    {line}" for line in result.recent[-60:]), flush=True)
+
+
+def _write(options: argparse.Namespace, result: SeedResult) -> None:
+    if options.trace is not None:
+        with options.trace.open("a") as file:
+            file.write("\n".join((f"seed {result.seed} {result.profile}", *result.recent)) + "\n")
+    if options.history is not None:
+        with options.history.open("a") as file:
+            for op in result.history:
+                file.write(json.dumps({"seed": result.seed, **op}) + "\n")
+
+
+def shrunk(result: SeedResult, *, runs_max: int = SHRINK_RUNS_MAX) -> tuple[list[Fault], int]:
+    """Return a part of a failed run's faults that breaks the same invariant, and how many runs it took to find."""
+
+    def fails(faults: Sequence[Fault]) -> bool:
+        return run_seed(result.seed, result.profile, faults=faults).invariant == result.invariant
+
+    # What strikes after the failure is out at once.
+    before = [fault for fault in result.faults if fault.at_us <= result.simulated_us]
+    return shrink(before if fails(before) else list(result.faults), fails, runs_max=runs_max)
+
+
+def _tell_shrunk(result: SeedResult) -> None:
+    kept, runs = shrunk(result)
+    print(
+        f"seed {result.seed} breaks {result.invariant!r} with {len(kept)} of {len(result.faults)} faults ({runs} runs):"
+    )
+    for fault in kept:
+        print(
+            f"    {fault.at_us / 1e6:.6f} {fault.kind} pick={fault.pick} amount={fault.amount} way={fault.way}"
         )
-        nemesis = Nemesis(cluster)
-        world.run(FAULTS_US + 4_000_000)
-        cluster.network.faults = NetworkFaults()
-        cluster.heal()
-        for node in cluster.nodes.values():
-            node.disk.crash_after(None)
-            if not node.up:
-                node.start()
-            elif node.paused:
-                node.resume()
-        for client in cluster.clients:
-            if client.paused:
-                client.resume()
-        world.run(FAULTS_US + 4_000_000 + SETTLE_US)
-        if cluster.leader() is None:
-            raise Violation("liveness: no leader after the faults have stopped")
-        for client in cluster.clients:
-            client.stop()
-        world.run(FAULTS_US + 4_000_000 + SETTLE_US + DRAIN_US)
-        for client in cluster.clients:
-            if client.core.busy:
-                raise Violation(f"liveness: c{client.number} still asks")
-        cluster.check_drained()
-    except Violation as error:
-        failure = str(error)
-        kind = "liveness" if failure.startswith("liveness") else "safety"
-    except Exception:  # noqa: BLE001 - whatever the production code raises in a run is what the run is for
-        failure, kind = traceback.format_exc(), "crash"
-    monitor = cluster.monitor if cluster is not None else None
-    return SeedResult(
-        seed=seed,
-        failure=failure,
-        kind=kind,
-        trace_hash=world.trace_hash(),
-        events=world.events,
-        elections=len(monitor.leaders) if monitor is not None else 0,
-        granted=monitor.granted if monitor is not None else 0,
-        crashes=nemesis.crashes if nemesis is not None else 0,
-        outcomes=monitor.outcomes if monitor is not None else {},
-        recent=tuple(world.recent[-60:]),
-        took_s=time.perf_counter() - began,
+    again = run_seed(result.seed, result.profile, faults=kept)
+    print(f"    {again.failure.strip().splitlines()[-1]}")
+    print("\n".join(f"    {line}" for line in again.recent[-60:]))
+
+
+def _summary(lines: Sequence[dict[str, Any]], ran: int, took_s: float) -> str:
+    hours = sum(line["simulated_us"] for line in lines) / 3.6e9
+    return (
+        f"{len(lines)} seeds ({ran} run now, {took_s:.1f} s), {sum(bool(line['failure']) for line in lines)} failed, "
+        f"{hours:.2f} simulated hours, {sum(line['elections'] for line in lines)} terms led, "
+        f"{sum(line['crashes'] for line in lines)} crashes, {sum(line['granted'] for line in lines)} locks held, "
+        f"{sum(line['events'] for line in lines)} events"
     )
 
 
 def main() -> int:
     """Run the seeds that the command line names. Return the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m raftlock.testing.sim", description=__doc__)
-    parser.add_argument("--seeds", default="0-19", help="FIRST-LAST or one seed (default: 0-19)")
-    parser.add_argument("--jobs", type=int, default=1, help="processes (default: 1)")
-    options = parser.parse_args()
-    first, _, last = options.seeds.partition("-")
-    seeds = range(int(first), int(last or first) + 1)
+    options = _arguments()
+    for path in (options.trace, options.history):
+        if path is not None:
+            path.write_text("")
+    ledger = None
+    if options.resume is not None:
+        ledger = Ledger(options.resume, source=source_id(), profile=options.profile)
+    done = {} if ledger is None else {s: ledger.done[s] for s in options.seeds if s in ledger.done}
+    lines = list(done.values())
+    todo = [seed for seed in options.seeds if seed not in done]
     began = time.perf_counter()
-    with ProcessPoolExecutor(max_workers=options.jobs) as pool:
-        results = list(pool.map(run_seed, seeds))
-    failed = [result for result in results if result.failure]
-    for result in failed:
-        print(f"seed {result.seed}: {result.kind}: {result.failure}")
-        print("\n".join(f"    {line}" for line in result.recent))
-    print(
-        f"{len(results)} seeds, {len(failed)} failed, {sum(r.elections for r in results)} terms led, "
-        f"{sum(r.crashes for r in results)} crashes, {sum(r.granted for r in results)} locks held, "
-        f"{sum(r.events for r in results)} events, {time.perf_counter() - began:.1f} s"
-    )
-    codes = {"crash": EXIT_CRASH, "liveness": EXIT_LIVENESS, "safety": EXIT_SAFETY}
-    return max((codes[result.kind] for result in failed), default=0)
+    keep_trace = options.trace is not None or options.history is not None
+    first: SeedResult | None = None
+    for result in _results(todo, profile=options.profile, jobs=options.jobs, keep_trace=keep_trace):
+        lines.append(_line(result))
+        if ledger is not None:
+            ledger.add(lines[-1])
+        _write(options, result)
+        if result.failure:
+            _tell(result)
+            first = first or result
+    if options.shrink and first is not None:
+        _tell_shrunk(first)
+    print(_summary(lines, len(todo), time.perf_counter() - began))
+    counts, seeds = situations.total(line["situations"] for line in lines)
+    if options.situations or options.require_all:
+        print(
+            "\n".join(
+                [
+                    "rare situations: how often, and in how many seeds",
+                    *situations.table(counts, seeds),
+                ]
+            )
+        )
+    missing = situations.missing(counts)
+    if options.require_all and missing:
+        print(f"never met: {', '.join(missing)}")
+    code = max((CODES[line["kind"]] for line in lines if line["kind"]), default=0)
+    return code or (EXIT_RARE if options.require_all and missing else 0)
 
 
 if __name__ == "__main__":

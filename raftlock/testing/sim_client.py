@@ -1,42 +1,51 @@
-"""A simulated client: the production client session on a simulated connection and clock, and what it does with locks."""
+"""A simulated client: the production client session on a simulated connection and clock."""
 
-import random
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from raftlock.client.acquiring import Acquire, AcquireResult
-from raftlock.client.errors import RaftlockError
+from raftlock.client.errors import OutcomeUnknown, RaftlockError, TooManyRequests
 from raftlock.client.handles import Handle, HandleState
 from raftlock.client.session import ClientSession
+from raftlock.testing.history import Op as Done
+from raftlock.testing.workload import ASK_US, Workload
 from raftlock_wire.codec import pack, unpack
+from raftlock_wire.messages import Op
 from raftlock_wire.status import Status
 
 if TYPE_CHECKING:
     from raftlock.testing.cluster import SimCluster
 
-RESOURCES = 4
 HELLO_TIMEOUT_US = 500_000
 
 
 class SimClient:
     """One client process, which acquires, holds, renews, releases, gives up, sleeps and dies."""
 
-    def __init__(self, cluster: "SimCluster", number: int) -> None:
+    def __init__(self, cluster: "SimCluster", number: int, *, rate: float) -> None:
         self._cluster = cluster
         self._world = cluster.world
+        self._monitor = cluster.monitor
         self.number = number
-        self._rng = random.Random(self._world.rng.random())
-        self._rate = 1 + self._rng.uniform(-0.005, 0.005)
+        self._rng = self._world.stream(f"client {number}")
+        self._rate = rate
         self._base_us = self._rng.randint(0, 10**9)
+        self._workload = Workload(
+            self, self._rng, resources=cluster.setup.resources, busy=cluster.setup.busy
+        )
         self.core = self._new_core()
         self._conn_id = 0
         self._node = 0
         self._greeted = False
         self._timer = 0
+        self._timer_us = 0
         self.paused = False
         self.dead = False
         self.stopping = False
-        self._wanted: list[Acquire] = []
+        self.wanted: list[Acquire] = []
+        self._called_us: dict[Acquire, int] = {}
+        self._seen_index: dict[str, int] = {}
         self._postponed: list[Callable[[], None]] = []
         self._world.after(self._rng.randint(0, 200_000), self._connect)
         self._world.after(self._rng.randint(0, 500_000), self._act)
@@ -47,6 +56,12 @@ class SimClient:
             nonces=lambda: self._rng.randbytes(16),
             session_ttl_ms=self._rng.choice([1_000, 2_000, 5_000]),
         )
+
+    def note(self, text: str) -> None:
+        """Add a line of this client to the trace."""
+        self._world.note(f"c{self.number} {text}")
+
+    # clocks
 
     def now_us(self) -> int:
         """Return the client's own clock, whose rate is a little off."""
@@ -69,8 +84,9 @@ class SimClient:
     def _connect(self) -> None:
         if self.dead or self._conn_id:
             return
-        node = self._rng.choice(sorted(self._cluster.nodes))
-        if self.core.leader_id and self._rng.random() < 0.5:
+        members = [m.node_id for m in self._cluster.members().members]
+        node: int = self._rng.choice(members)
+        if self.core.leader_id in self._cluster.nodes and self._rng.random() < 0.5:
             node = self.core.leader_id
         self._node = node
         self._greeted = False
@@ -98,6 +114,15 @@ class SimClient:
         self._greeted = False
         self._world.after(self._rng.randint(5_000, 100_000), self._connect)
         self._arm()
+
+    def drop_soon(self, delay_us: int) -> None:
+        """Lose the connection after a moment."""
+        self._world.after(delay_us, lambda: self._when_running(self.drop))
+
+    def reconnect_perhaps(self) -> None:
+        """After a partition: some clients find another node."""
+        if not self.paused and self._rng.random() < 0.3:
+            self.drop()
 
     def lost(self, conn_id: int) -> None:
         """Learn that the node closed a connection."""
@@ -127,22 +152,28 @@ class SimClient:
         if outbox and self._greeted:
             self._send(list(outbox))
             outbox.clear()
-        self._cluster.monitor.counts_on(self)
+        self._monitor.counts_on(self)
         self._arm()
 
     def _arm(self) -> None:
-        self._timer += 1
-        timer = self._timer
         next_us = self.core.next_deadline_us()
         if next_us is None or self.dead:
+            self._timer_us = 0
             return
-        delay_us = max(1, int((next_us - self.now_us()) / self._rate) + 1)
+        at_us = self._world.now_us + max(1, int((next_us - self.now_us()) / self._rate) + 1)
+        if self._timer_us and self._world.now_us < self._timer_us <= at_us:
+            # An earlier timer looks again anyway: most flushes only move the deadline back.
+            return
+        self._timer += 1
+        timer = self._timer
+        self._timer_us = at_us
 
         def tick() -> None:
             if timer == self._timer:
+                self._timer_us = 0
                 self._when_running(self._tick)
 
-        self._world.after(delay_us, tick)
+        self._world.at(at_us, tick)
 
     def _tick(self) -> None:
         if not self.dead:
@@ -158,35 +189,59 @@ class SimClient:
             action()
 
     def pause(self) -> None:
-        """Freeze the process."""
+        """Freeze the process, or let its machine sleep: CLOCK_BOOTTIME goes on either way."""
+        self.note("pauses")
         self.paused = True
 
     def resume(self) -> None:
         """Go on: the timers are looked at first, as after a wake-up."""
         self.paused = False
-        if not self.dead:
-            self._tick()
-            postponed, self._postponed = self._postponed, []
-            for action in postponed:
-                action()
-            self.flush()
+        if self.dead:
+            return
+        self.note("resumes")
+        now_us = self.now_us()
+        if any(now_us >= self.core.deadline_us(handle) for handle in self.core.handles):
+            self._world.saw("a client sleeps past its lease")
+        self._tick()
+        postponed, self._postponed = self._postponed, []
+        for action in postponed:
+            action()
+        self.flush()
 
-    def die(self) -> None:
-        """End without a word, and start again as a new process."""
-        self._world.note(f"c{self.number} dies")
+    def _vanish(self) -> None:
         if self._conn_id:
             self._cluster.close_connection(self._node, self._conn_id)
         self._conn_id = 0
         self._greeted = False
         self._postponed.clear()
-        self._wanted.clear()
+        self.wanted.clear()
+        self._called_us.clear()
+
+    def die(self) -> None:
+        """End without a word, and start again as a new process."""
+        if self.stopping or self.dead:
+            return
+        self.note("dies")
+        self._vanish()
         self.core = self._new_core()
         self._world.after(self._rng.randint(10_000, 500_000), self._connect)
 
+    def die_for_good(self) -> list[tuple[Handle, int]]:
+        """End without a word. Return what it held, and until when (in the world's time) its lease may last."""
+        self.note("dies for good")
+        held = [
+            (handle, self._world.now_us + self.real_us_until(self.core.deadline_us(handle)))
+            for handle in self.core.handles
+        ]
+        self._vanish()
+        self.dead = self.stopping = True
+        return held
+
     def stop(self) -> None:
         """Want nothing more: give up what is open, release what is held, close the session."""
+        self.note("stops")
         self.stopping = True
-        for wanted in list(self._wanted):
+        for wanted in list(self.wanted):
             wanted.give_up(self.now_us())
         self.core.close(self.now_us())
         self.flush()
@@ -197,67 +252,124 @@ class SimClient:
         if self.stopping:
             return
         if not self.paused:
-            self._one_thing()
-        self._world.after(self._rng.randint(20_000, 400_000), self._act)
+            try:
+                self._workload.step(self.now_us())
+            except TooManyRequests as error:
+                self.note(f"refuses by itself: {error}")
+            self.flush()
+        self._world.after(self._rng.randint(*self._workload.gap_us), self._act)
 
-    def _one_thing(self) -> None:
-        now_us = self.now_us()
-        held = self.core.handles
-        choice = self._rng.random()
-        if held and choice < 0.35:
-            handle = self._rng.choice(held)
-            self._world.note(f"c{self.number} releases {handle.token}")
-            self.core.release(handle, now_us)
-        elif held and choice < 0.45:
-            handle = self._rng.choice(held)
-            if handle.ttl_us:
-                ttl_ms = self._rng.choice([300, 1_000, 3_000])
-                self.core.change_ttl(handle, ttl_ms, now_us, now_us + 2_000_000, lambda _: None)
-        elif held and choice < 0.5:
-            self._force(self._rng.choice(held), now=self._rng.random() < 0.5)
-        elif self._wanted and choice < 0.6:
-            self._world.note(f"c{self.number} gives up")
-            self._rng.choice(self._wanted).give_up(now_us)
-        elif len(self._wanted) < 3:
-            self._acquire(now_us)
-        self.flush()
-
-    def _force(self, handle: Handle, *, now: bool) -> None:
-        if now:
-            self._cluster.monitor.forced.add(handle.token)
-        self._world.note(f"c{self.number} forces {handle.token} now={now}")
-        request = (handle.resource, handle.token, "the simulator wants it", now)
-        now_us = self.now_us()
-        self.core.request(lambda i: (14, i, *request), now_us, now_us + 2_000_000, lambda _: None)
-
-    def _acquire(self, now_us: int) -> None:
-        wait_ms = self._rng.choice([0, 0, 500, 3_000])
-        wanted = Acquire(
-            resource=f"r{self._rng.randrange(RESOURCES)}",
-            owner=f"c{self.number}",
-            ttl_ms=self._rng.choice([0, 0, 300, 1_000, 3_000, 5_000]),
-            wait_ms=wait_ms,
-            metadata={"of": "sim"} if self._rng.random() < 0.1 else None,
-            limit_us=now_us + wait_ms * 1_000 + self._rng.choice([200_000, 2_000_000]),
-            on_done=lambda result: self._done(wanted, result),
-        )
-        self._wanted.append(wanted)
+    def acquire(self, wanted: Acquire, now_us: int) -> None:
+        """Begin an acquire."""
+        self.wanted.append(wanted)
+        self._called_us[wanted] = self._world.now_us
         self.core.acquire(wanted, now_us)
-        if self._rng.random() < 0.05:
-            # The connection breaks while the answer is under way: what a retry must be right about.
-            self._world.after(self._rng.randint(200, 5_000), self.drop)
 
-    def _done(self, wanted: Acquire, result: AcquireResult | RaftlockError) -> None:
-        if wanted in self._wanted:
-            self._wanted.remove(wanted)
-        if isinstance(result, AcquireResult) and result.handle is not None:
-            self._world.note(f"c{self.number} holds {result.handle.resource} {result.handle.token}")
-            self._cluster.monitor.holds(self, result.handle)
-            if wanted.given_up or self.stopping:
-                self.core.release(result.handle, self.now_us())
-        else:
-            status = result.status.name if isinstance(result, AcquireResult) else repr(result)
-            self._world.note(f"c{self.number} got {wanted.resource} {status}")
-            self._cluster.monitor.outcomes[status] = (
-                self._cluster.monitor.outcomes.get(status, 0) + 1
+    def give_up(self, wanted: Acquire, now_us: int) -> None:
+        """Withdraw an acquire."""
+        self.note(f"gives up {wanted.resource} slot {wanted.slot} n {wanted.n}")
+        wanted.give_up(now_us)
+
+    def release(self, handle: Handle, now_us: int) -> None:
+        """Release a lock."""
+        self.note(f"releases {handle.resource} {handle.token}")
+        called_us = self._world.now_us
+        self._record("release", handle.resource, handle.token, called_us, "")
+        self.core.release(handle, now_us, partial(self._released, handle, called_us))
+
+    def _released(self, handle: Handle, called_us: int, answer: Any) -> None:
+        if isinstance(answer, tuple) and answer[1] == Status.OK:
+            self._record("release", handle.resource, handle.token, called_us, "OK")
+            ended = self._monitor.table.ended_at.get(handle.token)
+            if ended is not None:
+                self._saw(handle.resource, ended)
+
+    def force(self, resource: str, token: int, now_us: int, *, now: bool) -> None:
+        """End a grant as an administrator."""
+        if now:
+            self._monitor.force(token)
+        self.note(f"forces {resource} {token} now={now}")
+        request = (resource, token, "the simulator wants it", now)
+        self.core.request(
+            lambda i: (int(Op.FORCE_RELEASE), i, *request), now_us, now_us + ASK_US, lambda _: None
+        )
+
+    def check(self, resource: str, token: int, now_us: int) -> None:
+        """Ask whether a token is the current grant."""
+        low, called_us = self._known(resource), self._world.now_us
+
+        def done(answer: Any) -> None:
+            if isinstance(answer, tuple) and answer[2]:
+                held = answer[1] in (Status.OK, Status.OFFERED)
+                self._record("check", resource, token, called_us, "OK" if held else "NOT_HELD")
+                shown = token if held else answer[3]
+                self._saw(resource, self._monitor.reads(self, resource, shown, low, "checked"))
+
+        self.core.request(
+            lambda i: (int(Op.CHECK), i, resource, token), now_us, now_us + ASK_US, done
+        )
+
+    def get(self, resource: str, now_us: int) -> None:
+        """Ask who holds a resource."""
+        low = self._known(resource)
+
+        def done(answer: Any) -> None:
+            if isinstance(answer, tuple) and answer[2] and answer[1] == Status.OK:
+                token = answer[4][2] if answer[4] is not None else 0
+                self._saw(resource, self._monitor.reads(self, resource, token, low, "got"))
+
+        self.core.request(
+            lambda i: (int(Op.GET), i, resource, False), now_us, now_us + ASK_US, done
+        )
+
+    def _known(self, resource: str) -> int:
+        """Return the index of the newest effect on a resource that any client knew before this moment."""
+        return max(c._seen_index.get(resource, 0) for c in self._cluster.clients)
+
+    def _saw(self, resource: str, index: int) -> None:
+        self._seen_index[resource] = max(self._seen_index.get(resource, 0), index)
+
+    def _record(self, kind: str, resource: str, token: int, called_us: int, result: str) -> None:
+        now_us = self._world.now_us
+        self._monitor.history.add(
+            Done(self.number, kind, resource, token, called_us, now_us, result)
+        )
+
+    def done(self, wanted: Acquire, result: AcquireResult | RaftlockError) -> None:
+        """Take the end of an acquire."""
+        if wanted in self.wanted:
+            self.wanted.remove(wanted)
+        called_us = self._called_us.pop(wanted, self._world.now_us)
+        handle = result.handle if isinstance(result, AcquireResult) else None
+        if handle is None:
+            self._got_nothing(wanted, result)
+            return
+        self.note(f"holds {handle.resource} {handle.token} rev {handle.rev}")
+        handle.on_lost = self._lost_handle
+        self._record("acquire", handle.resource, handle.token, called_us, "OK")
+        self._saw(handle.resource, handle.rev)
+        self._monitor.holds(self, handle)
+        if wanted.given_up or self.stopping:
+            self.release(handle, self.now_us())
+
+    def _lost_handle(self, handle: Handle) -> None:
+        self.note(f"loses {handle.resource} {handle.token}: {handle.why_lost}")
+        until_us = self._world.now_us + min(0, self.real_us_until(self.core.deadline_us(handle)))
+        self._monitor.history.add(
+            Done(
+                self.number,
+                "lost",
+                handle.resource,
+                handle.token,
+                until_us,
+                until_us,
+                handle.why_lost,
             )
+        )
+
+    def _got_nothing(self, wanted: Acquire, result: AcquireResult | RaftlockError) -> None:
+        status = result.status.name if isinstance(result, AcquireResult) else type(result).__name__
+        self.note(f"got {wanted.resource} {status} slot {wanted.slot} n {wanted.n}")
+        self._monitor.outcomes[status] += 1
+        if wanted.n and not isinstance(result, OutcomeUnknown):
+            self._monitor.table.close((wanted.session.session_id, wanted.slot, wanted.n), status)

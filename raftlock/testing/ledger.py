@@ -1,0 +1,64 @@
+"""A ledger of seeds that were run: one JSON object a line, by source and profile, so that a long run goes on later."""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import raftlock
+import raftlock_wire
+
+
+def source_id() -> str:
+    """Return a hash of the source that runs: what a commit names, and also right when something is not committed."""
+    digest = hashlib.sha256()
+    for package in (raftlock, raftlock_wire):
+        root = Path(str(package.__file__)).parent
+        for path in sorted(root.rglob("*.py")):
+            digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+class Ledger:
+    """Which seeds are done, on this source and profile."""
+
+    def __init__(self, path: Path, *, source: str, profile: str) -> None:
+        self._path = path
+        self._key = (source, profile)
+        self.done: dict[int, dict[str, Any]] = {}
+        """Seed to its line."""
+        for line in self._lines():
+            if (line["source"], line["profile"]) == self._key:
+                self.done[line["seed"]] = line
+
+    def _lines(self) -> Iterator[dict[str, Any]]:
+        if not self._path.exists():
+            return
+        with self._path.open() as file:
+            for number, text in enumerate(file, 1):
+                try:
+                    line = json.loads(text)
+                    complete = {"source", "profile", "seed", "failure", "situations"} <= set(line)
+                except (ValueError, TypeError):
+                    complete = False
+                if complete:
+                    yield line
+                elif text.endswith("\n"):
+                    # Only the last line may be cut off, by the end of the run that wrote it.
+                    raise SystemExit(
+                        f"{self._path}, line {number}: not a line of a ledger of seeds"
+                    )
+
+    def add(self, line: dict[str, Any]) -> None:
+        """Add a seed, at once and as a whole line."""
+        source, profile = self._key
+        line = {"source": source, "profile": profile, **line}
+        self.done[line["seed"]] = line
+        with self._path.open("a+") as file:
+            file.seek(0, 2)
+            if file.tell():
+                file.seek(file.tell() - 1)
+                if file.read(1) != "\n":
+                    file.write("\n")
+            file.write(json.dumps(line, separators=(",", ":")) + "\n")

@@ -1,0 +1,145 @@
+"""What a profile is: which faults strike and how often, how many clients there are, and how small the bounds.
+
+It owns what the seed draws before a run begins. It must not know how a fault is carried out.
+"""
+
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+FAULTS_US = 25_000_000
+"""Faults strike in the first 25 simulated seconds; then the run must come to rest."""
+RATE_SPREAD = 0.005
+"""Clocks differ by up to 1 % in rate (guarantee 10)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fault:
+    """One thing that goes wrong. The three draws, each from 0 up to 1, say on whom, how much, and which way."""
+
+    at_us: int
+    kind: str
+    pick: float
+    amount: float
+    way: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Profile:
+    """Kinds of faults with their weights, and the ranges that a seed draws from."""
+
+    weights: Mapping[str, int]
+    gap_us: tuple[int, int] = (150_000, 2_000_000)
+    clients: tuple[int, int] = (8, 16)
+    extreme_clocks: bool = False
+    spares: int = 0
+    busy: bool = False
+    """Clients ask several times as often, and the bounds on what is open are small enough to be met."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setup:
+    """What one seed of a profile begins with."""
+
+    nodes: int
+    spares: int
+    node_rates: tuple[float, ...]
+    client_rates: tuple[float, ...]
+    logged_renewal_ttl_ms: int
+    snapshot_log_size: int
+    resources: int
+    busy: bool
+    bounds_small: bool
+    faults: tuple[Fault, ...]
+
+
+PROCESSES = {
+    "crash": 3, "crash_leader": 3, "kill": 2, "crash_all": 1, "crash_in_disk": 3, "crash_in_turn": 3, "pause": 2,
+    "pause_leader": 2, "transfer": 2, "snapshot": 2,
+}  # fmt: skip
+CLIENTS = {"client_dies": 2, "client_pauses": 3}
+NETWORK = {
+    "cut": 3, "cut_leader": 3, "abandon_leader": 4, "bridge": 2, "ring": 2, "clog": 3, "slow_peer": 2, "lossy": 4,
+}  # fmt: skip
+DISK = {
+    "crash": 2, "crash_all": 2, "crash_in_disk": 6, "crash_in_turn": 2, "kill": 2, "sync_fails": 4, "disk_full": 3,
+    "slow_disk": 4, "rot": 2, "empty": 1, "snapshot": 3, "crash_in_start": 3,
+}  # fmt: skip
+CLOCK = {
+    "sleep": 4, "sleep_leader": 4, "wall_jump": 4, "pause": 2, "pause_leader": 4, "stall_leader": 4, "crash_leader": 3,
+    "abandon_leader": 3, "client_pauses": 4, "transfer": 2,
+}  # fmt: skip
+MEMBERSHIP = {
+    "add_learner": 5, "promote": 5, "remove": 3, "remove_leader": 2, "replace": 2, "empty": 1, "snapshot": 3,
+    "crash": 2, "crash_leader": 2, "cut": 2, "cut_leader": 2, "abandon_leader": 2, "transfer": 2, "kill": 1,
+}  # fmt: skip
+OVERLOAD = {
+    "crash_leader": 2, "kill": 2, "slow_disk": 4, "disk_full": 3, "stall_leader": 3, "pause_leader": 2, "quota": 3,
+    "client_dies": 4, "client_pauses": 3, "abandon_leader": 2, "lossy": 2, "snapshot": 2,
+}  # fmt: skip
+
+
+def _together(*weights: Mapping[str, int]) -> dict[str, int]:
+    """Return all kinds, each with the largest weight that it has anywhere."""
+    found: dict[str, int] = {}
+    for some in weights:
+        for kind, weight in some.items():
+            found[kind] = max(weight, found.get(kind, 0))
+    return found
+
+
+PROFILES: dict[str, Profile] = {
+    "default": Profile(
+        weights={
+            **PROCESSES, **CLIENTS, "cut": 2, "cut_leader": 2, "abandon_leader": 3, "lossy": 2, "slow_disk": 1,
+        },
+    ),
+    "network": Profile(weights=_together(NETWORK, CLIENTS, {"crash_leader": 1, "transfer": 1})),
+    "disk": Profile(weights=_together(DISK, CLIENTS, {"cut_leader": 1, "abandon_leader": 1})),
+    "clock": Profile(weights=CLOCK, extreme_clocks=True),
+    "membership": Profile(weights=_together(MEMBERSHIP, CLIENTS), spares=2),
+    "overload": Profile(weights=OVERLOAD, clients=(16, 32), busy=True),
+    "everything": Profile(
+        weights=_together(PROCESSES, CLIENTS, NETWORK, DISK, CLOCK, MEMBERSHIP, OVERLOAD), spares=2, extreme_clocks=True,
+    ),
+}  # fmt: skip
+
+
+def draw(name: str, rng: random.Random) -> Setup:
+    """Draw what one run begins with, its schedule of faults too."""
+    profile = PROFILES[name]
+    nodes = rng.choice([3, 3, 3, 5])
+    spares = profile.spares if nodes == 3 else min(profile.spares, 1)
+    clients = rng.randint(*profile.clients)
+    spread = RATE_SPREAD
+
+    def rate() -> float:
+        if profile.extreme_clocks:
+            return 1 + rng.choice([-spread, spread, 0.0])
+        return 1 + rng.uniform(-spread, spread)
+
+    return Setup(
+        nodes=nodes,
+        spares=spares,
+        node_rates=tuple(rate() for _ in range(nodes + spares)),
+        client_rates=tuple(rate() for _ in range(clients)),
+        logged_renewal_ttl_ms=rng.choice([0, 2_000, 2_000, 60_000]),
+        snapshot_log_size=rng.choice([1 << 16, 1 << 17]),
+        resources=rng.choice([2, 4, 4, 8]),
+        busy=profile.busy or (name == "everything" and rng.random() < 0.2),
+        bounds_small=rng.random() < 0.5 or profile.busy,
+        faults=_schedule(profile, rng),
+    )
+
+
+def _schedule(profile: Profile, rng: random.Random) -> tuple[Fault, ...]:
+    kinds, weights = list(profile.weights), list(profile.weights.values())
+    faults: list[Fault] = []
+    at_us = rng.randint(500_000, 2_000_000)
+    while at_us < FAULTS_US:
+        kind = rng.choices(kinds, weights)[0]
+        faults.append(
+            Fault(at_us=at_us, kind=kind, pick=rng.random(), amount=rng.random(), way=rng.random())
+        )
+        at_us += rng.randint(*profile.gap_us)
+    return tuple(faults)
