@@ -248,6 +248,9 @@ class Acquire:
                     return False
                 ttl_us = self.ttl_ms * 1_000
                 deadline_us = sent_us + ttl_us - margin_us(ttl_us) if ttl_us else 0
+                if ttl_us and self.client.now_us >= deadline_us:
+                    # The answer took longer than the lease: a handle would be lost before it was told. Ask once more.
+                    return False
                 self._make_handle(token, item[2], deadline_us, sent_us + ttl_us // 3)
                 return True
             if status is Status.NOT_HELD:

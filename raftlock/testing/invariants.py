@@ -18,6 +18,7 @@ SAFETY: dict[str, str] = {
     "rot is detected": "a node whose data was changed at rest below a seal does not start with another state",
     "incarnation refused": "no member takes a node whose data directory was replaced (decision 13)",
     "one holder": "no two clients believe in the same lock (guarantee 2)",
+    "held when told": "a client is told that it holds a lock only while it may count on it (guarantee 10)",
     "tokens grow": "each grant has a larger token than every grant before it (guarantee 2)",
     "first in first out": "waiters of a resource are served in the order of the log (guarantee 5)",
     "never early": "no end of a lease takes effect before its holder's own deadline on its own clock (guarantee 3)",

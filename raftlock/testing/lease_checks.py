@@ -20,7 +20,7 @@ ROUNDING_US = 10
 """Clocks of different rates are compared in whole microseconds."""
 LATE_US = 250_000
 """Guarantee 4."""
-LOOK_EVERY = 16
+LOOK_EVERY = 48
 
 
 class LeaseChecks:
@@ -78,6 +78,11 @@ class LeaseChecks:
 
     def holds(self, client: "SimClient", handle: Handle) -> None:
         """Check a handle that was just made."""
+        if not client.believes(handle):
+            raise Violation(
+                "held when told",
+                f"c{client.number} is told of {handle.resource} {handle.token} past its deadline",
+            )
         for other, known in self.handles:
             same = known.resource == handle.resource and known.token not in self.forced
             if same and other.believes(known):
