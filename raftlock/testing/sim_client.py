@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from raftlock.testing.cluster import SimCluster
 
 HELLO_TIMEOUT_US = 500_000
+LEADERLESS_US = 600_000
 
 
 class SimClient:
@@ -40,6 +41,7 @@ class SimClient:
         self._greeted = False
         self._timer = 0
         self._timer_us = 0
+        self._leaderless_since_us = 0
         self.paused = False
         self.dead = False
         self.stopping = False
@@ -145,6 +147,17 @@ class SimClient:
         else:
             self.core.received(leader_id, messages, self.now_us())
         self.flush()
+        self._leave_a_node_without_leader()
+
+    def _leave_a_node_without_leader(self) -> None:
+        """Ask another node when this one has known no leader for a while: it may be cut off, or no member any more."""
+        if self.core.leader_id:
+            self._leaderless_since_us = 0
+        elif not self._leaderless_since_us:
+            self._leaderless_since_us = self._world.now_us
+        elif self._world.now_us - self._leaderless_since_us > LEADERLESS_US:
+            self._leaderless_since_us = 0
+            self.drop()
 
     def flush(self) -> None:
         """Send what the core wants to say."""

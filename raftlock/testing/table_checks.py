@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 Key = tuple[int, int, int]
 """(session, slot, n)"""
 
-DIGEST_EVERY = 8
+DIGEST_EVERY = 16
 
 
 class TableChecks:

@@ -1,39 +1,69 @@
-"""The simulator: a few whole runs, the same run twice, and a share of the planted bugs."""
+"""The simulator: whole runs of each profile, the same run twice, shrinking, the ledger, and some of the planted bugs."""
 
+import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 
-from raftlock.testing.sim import run_seed
+from raftlock.testing.invariants import Violation
+from raftlock.testing.ledger import Ledger
+from raftlock.testing.nemesis import Nemesis
+from raftlock.testing.profiles import PROFILES, draw
+from raftlock.testing.run import run_seed
+from raftlock.testing.shrink import shrink
+from raftlock.testing.situations import SITUATIONS, missing, total
+from raftlock.testing.world import World
 from tests.sim.planted import PLANTED, hunt
 
-ONE_SEED = "from raftlock.testing.sim import run_seed; print(run_seed(7).trace_hash)"
+ONE_SEED = (
+    "import sys; from raftlock.testing.run import run_seed\n"
+    "for profile in sys.argv[1:]: print(run_seed(7, profile).trace_hash)"
+)
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_a_seed_breaks_no_promise(seed: int) -> None:
-    """A run with crashes, partitions, pauses and lost writes ends without a violation, and drains."""
-    result = run_seed(seed)
+@pytest.mark.parametrize("profile", sorted(PROFILES))
+def test_a_seed_breaks_no_promise(profile: str) -> None:
+    """A run of each profile ends without a violation, and drains."""
+    result = run_seed(1, profile)
 
-    assert (result.failure, result.granted > 0, result.crashes > 0) == ("", True, True), result
+    assert (result.failure, result.granted > 0) == ("", True), result
 
 
 def test_a_seed_decides_a_run() -> None:
     """One seed gives one trace, whatever the hash seed of the process."""
     traces = [
         subprocess.run(
-            [sys.executable, "-c", ONE_SEED],
+            [sys.executable, "-c", ONE_SEED, "default", "everything"],
             env={**os.environ, "PYTHONHASHSEED": hash_seed},
             capture_output=True,
             text=True,
             check=True,
-        ).stdout
-        for hash_seed in ("0", "4242")
+        ).stdout.split()
+        for hash_seed in ("0", "1", "4242")
     ]
 
-    assert traces[0] == traces[1]
+    assert (len(set(traces[0])), traces[1], traces[2]) == (2, traces[0], traces[0])
+
+
+def test_a_part_of_the_world_draws_for_itself() -> None:
+    """What one stream of a seed draws does not depend on what another one drew."""
+    one, other = World(3), World(3)
+    other.stream("network").random()
+
+    assert one.stream("disk").random() == other.stream("disk").random()
+
+
+def test_every_kind_of_fault_can_be_carried_out() -> None:
+    """Each fault of each profile has its function, and all are drawn by some seed."""
+
+    kinds = {kind for profile in PROFILES.values() for kind in profile.weights}
+    drawn = {f.kind for s in range(60) for f in draw("everything", World(s).stream("setup")).faults}
+
+    assert (kinds - drawn, [k for k in kinds if not hasattr(Nemesis, f"_{k}")]) == (set(), [])
 
 
 @pytest.mark.parametrize(
@@ -50,3 +80,56 @@ def test_a_planted_bug_is_caught(name: str) -> None:
     caught = hunt(name, range(6))
 
     assert (name in PLANTED, caught is not None) == (True, True)
+
+
+def test_shrinking_keeps_what_is_needed_and_nothing_else() -> None:
+    """Of 40 faults of which two together fail, these two are found, in far fewer than 2^40 runs."""
+    asked: list[int] = []
+
+    def fails(items: Sequence[int]) -> bool:
+        asked.append(len(items))
+        return 7 in items and 31 in items
+
+    kept, runs = shrink(range(40), fails, runs_max=200)
+
+    assert (kept, runs == len(asked), runs <= 100) == ([7, 31], True, True)
+
+
+def test_shrinking_stops_at_its_bound() -> None:
+    """However much could be left out still, no more runs than allowed are made."""
+    _, runs = shrink(range(1_000), lambda items: 3 in items, runs_max=4)
+
+    assert runs == 4
+
+
+def test_a_ledger_goes_on_where_it_was_cut_off(tmp_path: Path) -> None:
+    """Lines of this source and profile are known again; half a line at the end is not, and spoils no later one."""
+    path = tmp_path / "ledger"
+    line = {"failure": "", "situations": {}}
+    ledger = Ledger(path, source="s", profile="disk")
+    ledger.add({"seed": 1, **line})
+    ledger.add({"seed": 2, **line})
+    path.write_text(path.read_text() + '{"source":"s","profi')
+    again = Ledger(path, source="s", profile="disk")
+    again.add({"seed": 3, **line})
+
+    last = path.read_text().splitlines()[-1]
+    found = [
+        sorted(Ledger(path, source=s, profile=p).done)
+        for s, p in (("other", "disk"), ("s", "clock"))
+    ]
+    assert (sorted(again.done), json.loads(last)["seed"], found) == ([1, 2, 3], 3, [[], []])
+
+
+def test_a_situation_that_was_not_met_is_named() -> None:
+    """The totals of several runs say how often, in how many runs, and what is missing."""
+    one, two = SITUATIONS[0], SITUATIONS[1]
+    counts, seeds = total([{one: 2}, {one: 1, two: 4}])
+
+    assert (counts[one], seeds[one], missing(counts)) == (3, 2, list(SITUATIONS[2:]))
+
+
+def test_a_violation_names_an_invariant_that_exists() -> None:
+    """A check cannot invent a name that no list explains."""
+    with pytest.raises(AssertionError):
+        Violation("no such promise", "text")
