@@ -14,7 +14,7 @@ from raftlock.server import batcher, driver, leases, snapshots
 from raftlock_wire import limits
 
 SMALL: tuple[tuple[object, str, tuple[int, ...]], ...] = (
-    (handover, "STEPS_PER_COMMAND_MAX", (2, 4, 500)),
+    (handover, "STEPS_PER_COMMAND_MAX", (2, 2, 4, 500)),
     (handover, "SWEEPS_AT_ONCE", (1, 3, 64)),
     (leases, "ARM_SLICE", (1, 4, 2_000)),
     (leases, "EXPIRIES_PER_ENTRY_MAX", (2, 5, 2_000)),

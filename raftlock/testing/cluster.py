@@ -9,7 +9,7 @@ from raftlock.server.handshake import BootstrapSet, PeerHello, refuse_hello
 from raftlock.testing.invariants import Violation
 from raftlock.testing.monitor import Monitor
 from raftlock.testing.network import Network, NetworkFaults
-from raftlock.testing.node import SimNode
+from raftlock.testing.node import SimNode, Sizes
 from raftlock.testing.profiles import Setup
 from raftlock.testing.sim_client import SimClient
 from raftlock.testing.world import World
@@ -35,17 +35,20 @@ class SimCluster:
         self.nodes: dict[int, SimNode] = {}
         self.links_are_checked = False
         """Whether membership and incarnations can differ at all: the check costs something."""
+        sizes = Sizes(
+            segment=setup.segment_size,
+            snapshot_log=setup.snapshot_log_size,
+            compact_keep=setup.compact_keep_size,
+        )
         for node_id in range(1, setup.nodes + setup.spares + 1):
             config = ServerConfig(
                 node_id=node_id,
                 data_dir=Path("/simulated"),
                 client_address=f"node{node_id}:7401",
                 peer_address=f"node{node_id}:7411",
-                segment_size=1 << 20,
-                snapshot_log_size=setup.snapshot_log_size,
             )
             self.nodes[node_id] = SimNode(
-                world, config, around=self, rate=setup.node_rates[node_id - 1]
+                world, config, around=self, rate=setup.node_rates[node_id - 1], sizes=sizes
             )
         self.monitor = Monitor(world, self.nodes)
         self._bootstrap()

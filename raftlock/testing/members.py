@@ -80,6 +80,45 @@ class MemberChanges:
                 self.remove(node)
                 return
 
+    def begin_on(self, leader: SimNode, pick: float) -> None:
+        """Let one node begin a change by itself: a spare as a learner, or the removal of another member."""
+        assert leader.driver is not None
+        now = leader.driver.raft.membership
+        spares = [
+            n
+            for n in self._cluster.nodes.values()
+            if now.get(n.node_id) is None and n.store is not None and n.store.cluster_id is not None
+        ]
+        others = [m for m in now.members if m.node_id != leader.node_id]
+        if spares:
+            new = membership([*now.members, self._member(spares[0], learner=True)])
+        elif len(others) >= VOTERS_MIN:
+            gone = others[int(pick * len(others))]
+            new = membership(m for m in now.members if m is not gone)
+            fit = [v for v in new.voters if not self._cluster.nodes[v].out_of_service]
+            if len(fit) * 2 <= len(new.voters):
+                return
+        else:
+            return
+        self._change(leader, new, "a lonely change")
+
+    def _change(self, leader: SimNode, new: Membership, what: str) -> bool:
+        """Propose a membership at a leader. Return whether it took it."""
+        assert leader.driver is not None
+        driver = leader.driver
+        try:
+            index = driver.raft.change_membership(
+                new,
+                stamp_us=max(driver.clock.stamp_us, driver.raft.last_stamp_us),
+                wall_us=max(leader.wall_us(), driver.raft.last_wall_us),
+            )
+        except (MembershipBusy, NotLeader):
+            return False
+        self._cluster.links_are_checked = True
+        self._note(what, index, driver.raft.membership, leader.node_id)
+        leader.wake()
+        return True
+
     # how
 
     def _join(self, node: SimNode) -> bool:
@@ -109,22 +148,11 @@ class MemberChanges:
         self.busy = attempt < ATTEMPTS_MAX
         leader = self._cluster.leader()
         if leader is not None and leader.driver is not None:
-            driver = leader.driver
-            new = change(driver.raft.membership)
+            new = change(leader.driver.raft.membership)
             if new is None:
                 self.busy = False
                 return
-            try:
-                index = driver.raft.change_membership(
-                    new,
-                    stamp_us=max(driver.clock.stamp_us, driver.raft.last_stamp_us),
-                    wall_us=max(leader.wall_us(), driver.raft.last_wall_us),
-                )
-            except (MembershipBusy, NotLeader):
-                pass
-            else:
-                self._note(what, index, driver.raft.membership, leader.node_id)
-                leader.wake()
+            if self._change(leader, new, what):
                 self.busy = False
                 return
         if attempt < ATTEMPTS_MAX:

@@ -4,6 +4,7 @@ It owns what each kind of fault means. When they strike is drawn before (profile
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from raftlock.testing.members import MemberChanges
@@ -148,18 +149,49 @@ class Nemesis:
         node.wall_offset_us = WALL_START_US + int((fault.amount - 0.5) * 20 * HOUR_US)
 
     def _transfer(self, fault: Fault) -> None:
-        del fault
+        """Hand leadership over; sometimes to a successor that does not hear of it."""
         leader = self._cluster.leader()
         if leader is not None and leader.driver is not None:
+            target = leader.driver.raft.transfer_target()
+            if target and fault.way < 0.4:
+                self._clog_for(leader.node_id, target, _long(fault.amount, 100_000, 800_000))
             leader.driver.hand_over(leader.now_us())
             leader.wake()
 
     def _snapshot(self, fault: Fault) -> None:
         """Let a node save a snapshot at its next turn, however short its log is."""
-        node = self._any(fault.pick)
+        self._save_snapshot(self._any(fault.pick))
+
+    @staticmethod
+    def _save_snapshot(node: SimNode) -> None:
         if node.driver is not None and node.driver.snapshots._stream is None:
             node.driver.snapshots._log_size = 1 << 40
             node.wake()
+
+    def _in_transfer(self, fault: Fault, tries: int = 2_000) -> None:
+        """When a follower next receives a snapshot: crash its leader, or let the leader save a newer one."""
+        receives = any(
+            n.driver is not None and n.driver.raft.state.incoming is not None for n in self._nodes()
+        )
+        if receives and fault.way < 0.5:
+            self._down(self._leader_or_any(fault.pick), fault.amount, power=True)
+        elif receives:
+            self._save_snapshot(self._leader_or_any(fault.pick))
+        elif tries:
+            self._world.after(2_000, lambda: self._in_transfer(fault, tries - 1))
+
+    def _diverge(self, fault: Fault) -> None:
+        """Let a leader without followers go on writing, slowly or not, while the others go on and compact their logs."""
+        leader = self._leader_or_any(fault.pick)
+        self._cluster.abandon(leader.node_id)
+        if fault.way < 0.5:
+            leader.disk.slow = 200.0
+            self._world.after(800_000, lambda: setattr(leader.disk, "slow", 1.0))
+        others = [node for node in self._nodes() if node is not leader]
+        for node in others:
+            saves = partial(self._save_snapshot, node)
+            self._world.after(_long(fault.pick, 60_000, 250_000), saves)
+        self._world.after(_long(fault.amount, 100_000, 600_000), self._cluster.heal)
 
     # the network
 
@@ -222,16 +254,26 @@ class Nemesis:
             return
         b = others[int(fault.pick * len(others))]
         source, target = (a, b) if fault.way < 0.5 else (b, a)
+        self._clog_for(source, target, _long(fault.amount, 20_000, 2_000_000))
+
+    def _clog_for(self, source: int, target: int, time_us: int) -> None:
         network = self._cluster.network
         network.clog(source, target)
-        delay_us = _long(fault.amount, 20_000, 2_000_000)
-        self._world.after(delay_us, lambda: network.unclog(source, target))
+        self._world.after(time_us, lambda: network.unclog(source, target))
 
     def _slow_peer(self, fault: Fault) -> None:
         node_id = self._any(fault.pick).node_id
         slow_us = self._cluster.network.slow_us
         slow_us[node_id] = _long(fault.amount, 5_000, 120_000)
         self._world.after(_long(fault.way, 200_000, 4_000_000), lambda: slow_us.pop(node_id, None))
+
+    def _slow_client(self, fault: Fault) -> None:
+        """Let some clients' messages take so long that keep-alives and renewals come at the last moment."""
+        slow_us = self._cluster.network.slow_us
+        for client in self._cluster.clients:
+            if self._rng.random() < 0.4:
+                slow_us[-client.number] = _long(fault.amount, 20_000, 500_000)
+        self._world.after(_long(fault.way, 1_000_000, 4_000_000), slow_us.clear)
 
     def _lossy(self, fault: Fault) -> None:
         rng = self._rng
@@ -304,6 +346,19 @@ class Nemesis:
 
     def _add_learner(self, fault: Fault) -> None:
         self._members.add_learner(fault.pick)
+        if fault.way < 0.6:
+            later_us = _long(fault.amount, 300_000, 2_000_000)
+            self._world.after(later_us, lambda: self._members.promote(fault.pick))
+
+    def _lonely_change(self, fault: Fault) -> None:
+        """Let a leader that has just lost its followers begin a change, which its successor undoes."""
+        leader = self._cluster.leader()
+        if leader is None or self._cluster.members().learners:
+            return
+        self._cluster.abandon(leader.node_id)
+        self._members.begin_on(leader, fault.pick)
+        self._world.after(2_000, lambda: self._save_snapshot(leader))
+        self._world.after(_long(fault.amount, 200_000, 1_500_000), self._cluster.heal)
 
     def _promote(self, fault: Fault) -> None:
         self._members.promote(fault.pick)

@@ -19,9 +19,18 @@ from raftlock.testing.world import World
 from raftlock_wire.ids import NodeId
 
 WALL_START_US = 1_800_000_000_000_000
-COMPACT_KEEP_BYTES = 4_096
-"""Far less than in production, so that a follower which was away for a second needs a snapshot."""
-SNAPSHOT_CHUNK_SIZE = 3_000
+SNAPSHOT_CHUNK_SIZE = 700
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Sizes:
+    """Bytes, far below what a configuration allows: logs of a run are short, and yet must roll and be compacted."""
+
+    segment: int
+    snapshot_log: int
+    """Log after which a snapshot is saved."""
+    compact_keep: int
+    """Log kept behind a snapshot: little, so that a follower which was away for a moment needs the snapshot."""
 
 
 class Surroundings(Protocol):
@@ -41,12 +50,19 @@ class SimNode:
     """A node that can be killed, cut off from power, paused and started again at any moment."""
 
     def __init__(
-        self, world: World, config: ServerConfig, *, around: Surroundings, rate: float
+        self,
+        world: World,
+        config: ServerConfig,
+        *,
+        around: Surroundings,
+        rate: float,
+        sizes: Sizes,
     ) -> None:
         """`rate`: how fast its monotonic clock runs, near 1."""
         self._world = world
         self._config = config
         self._around = around
+        self._sizes = sizes
         self._rng = world.stream(f"node {config.node_id}")
         self._rate = rate
         self._clock_base_us = self._rng.randint(0, 10**9)
@@ -124,7 +140,7 @@ class SimNode:
         self.store = open_store(
             self.disk,
             node_id=self.node_id,
-            segment_size=self._config.segment_size,
+            segment_size=self._sizes.segment,
             incarnation=f"{self._rng.getrandbits(128):032x}",
         )
         return self.store
@@ -154,9 +170,10 @@ class SimNode:
         raft = driver.raft.state
         raft.config = dataclasses.replace(
             raft.config,
-            compact_keep_bytes=COMPACT_KEEP_BYTES,
+            compact_keep_bytes=self._sizes.compact_keep,
             snapshot_chunk_size=SNAPSHOT_CHUNK_SIZE,
         )
+        driver.snapshots._log_size_max = self._sizes.snapshot_log
         if driver.raft.last_index < self._last_index:
             self._world.saw("a start finds less of the log than was written")
         self._jobs.clear()

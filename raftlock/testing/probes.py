@@ -21,6 +21,7 @@ from raftlock.server.leading import Leading
 from raftlock.server.leases import Leases
 from raftlock.testing.world import World
 from raftlock_wire.messages import GrantState
+from raftlock_wire.status import Status
 
 if TYPE_CHECKING:
     from raftlock.testing.cluster import SimCluster
@@ -139,6 +140,10 @@ def _leaders(world: World) -> list[tuple[Any, str, Note]]:
         if leading.leases.in_flight(item.token):
             saw("a renewal waits for a command on its lease")
 
+    def item_answered(_: Leading, __: Any, answer: tuple[Any, ...], ___: Any) -> None:
+        if answer[0] == Status.ENDING:
+            saw("a renewal is answered ENDING")
+
     def renewed(_: Leading, table: LockTable, item: Any, __: int) -> None:
         grant = table.lookup(item.resource)
         if item.rev and grant is not None and grant.token == item.token and grant.rev != item.rev:
@@ -195,6 +200,7 @@ def _leaders(world: World) -> list[tuple[Any, str, Note]]:
         (Leases, "ended", ended),
         (Leading, "_renew", renew_item),
         (Leading, "_renewed", renewed),
+        (Leading, "_answer_item", item_answered),
         (Leading, "_keep_alive", keep_alive),
         (Leading, "end", end),
         (Clients, "leader_lost", leader_lost),

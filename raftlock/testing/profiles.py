@@ -46,7 +46,9 @@ class Setup:
     node_rates: tuple[float, ...]
     client_rates: tuple[float, ...]
     logged_renewal_ttl_ms: int
+    segment_size: int
     snapshot_log_size: int
+    compact_keep_size: int
     resources: int
     busy: bool
     bounds_small: bool
@@ -56,14 +58,17 @@ class Setup:
 PROCESSES = {
     "crash": 3, "crash_leader": 3, "kill": 2, "crash_all": 1, "crash_in_disk": 3, "crash_in_turn": 3, "pause": 2,
     "pause_leader": 2, "transfer": 2, "snapshot": 2,
+    "diverge": 3, "in_transfer": 2,
 }  # fmt: skip
 CLIENTS = {"client_dies": 2, "client_pauses": 3}
 NETWORK = {
-    "cut": 3, "cut_leader": 3, "abandon_leader": 4, "bridge": 2, "ring": 2, "clog": 3, "slow_peer": 2, "lossy": 4,
+    "cut": 3, "cut_leader": 3, "abandon_leader": 4, "bridge": 2, "ring": 2, "clog": 3, "slow_peer": 2, "slow_client": 2,
+    "lossy": 4, "diverge": 3,
 }  # fmt: skip
 DISK = {
     "crash": 2, "crash_all": 2, "crash_in_disk": 6, "crash_in_turn": 2, "kill": 2, "sync_fails": 4, "disk_full": 3,
     "slow_disk": 4, "rot": 2, "empty": 1, "snapshot": 3, "crash_in_start": 3,
+    "diverge": 3, "in_transfer": 2,
 }  # fmt: skip
 CLOCK = {
     "sleep": 4, "sleep_leader": 4, "wall_jump": 4, "pause": 2, "pause_leader": 4, "stall_leader": 4, "crash_leader": 3,
@@ -72,6 +77,7 @@ CLOCK = {
 MEMBERSHIP = {
     "add_learner": 5, "promote": 5, "remove": 3, "remove_leader": 2, "replace": 2, "empty": 1, "snapshot": 3,
     "crash": 2, "crash_leader": 2, "cut": 2, "cut_leader": 2, "abandon_leader": 2, "transfer": 2, "kill": 1,
+    "lonely_change": 4, "diverge": 2, "in_transfer": 3,
 }  # fmt: skip
 OVERLOAD = {
     "crash_leader": 2, "kill": 2, "slow_disk": 4, "disk_full": 3, "stall_leader": 3, "pause_leader": 2, "quota": 3,
@@ -124,7 +130,9 @@ def draw(name: str, rng: random.Random) -> Setup:
         node_rates=tuple(rate() for _ in range(nodes + spares)),
         client_rates=tuple(rate() for _ in range(clients)),
         logged_renewal_ttl_ms=rng.choice([0, 2_000, 2_000, 60_000]),
-        snapshot_log_size=rng.choice([1 << 16, 1 << 17]),
+        segment_size=rng.choice([1 << 14, 1 << 16, 1 << 18]),
+        snapshot_log_size=rng.choice([1 << 13, 1 << 15, 1 << 17]),
+        compact_keep_size=rng.choice([0, 0, 1 << 12]),
         resources=rng.choice([2, 4, 4, 8]),
         busy=profile.busy or (name == "everything" and rng.random() < 0.2),
         bounds_small=rng.random() < 0.5 or profile.busy,

@@ -11,7 +11,7 @@ from raftlock.client.session import ClientSession
 from raftlock.testing.history import Op as Done
 from raftlock.testing.workload import ASK_US, Workload
 from raftlock_wire.codec import pack, unpack
-from raftlock_wire.messages import Op
+from raftlock_wire.messages import GrantState, Op
 from raftlock_wire.status import Status
 
 if TYPE_CHECKING:
@@ -297,6 +297,26 @@ class SimClient:
             if ended is not None:
                 self._saw(handle.resource, ended)
 
+    def at(self, time_us: int, action: Callable[[], None]) -> None:
+        """Do something at a moment of this client's clock, or now if that has passed."""
+
+        def act() -> None:
+            action()
+            self.flush()
+
+        core = self.core
+        self._world.after(
+            max(0, self.real_us_until(time_us)),
+            lambda: self._when_running(act) if self.core is core and not self.stopping else None,
+        )
+
+    def change_ttl(self, handle: Handle, ttl_ms: int) -> None:
+        """Change the ttl of a lock that is still held."""
+        now_us = self.now_us()
+        if handle.state is HandleState.HELD and handle.ttl_us:
+            self.note(f"changes the ttl of {handle.token} to {ttl_ms}")
+            self.core.change_ttl(handle, ttl_ms, now_us, now_us + ASK_US, lambda _: None)
+
     def force(self, resource: str, token: int, now_us: int, *, now: bool) -> None:
         """End a grant as an administrator."""
         if now:
@@ -329,6 +349,8 @@ class SimClient:
         def done(answer: Any) -> None:
             if isinstance(answer, tuple) and answer[2] and answer[1] == Status.OK:
                 token = answer[4][2] if answer[4] is not None else 0
+                if token and answer[4][1] == GrantState.OFFERED and self._rng.random() < 0.5:
+                    self.force(resource, token, self.now_us(), now=self._rng.random() < 0.3)
                 self._saw(resource, self._monitor.reads(self, resource, token, low, "got"))
 
         self.core.request(

@@ -148,8 +148,6 @@ def note_answer(world: World, request: tuple[Any, ...], answer: tuple[Any, ...])
     """Count what an answer of apply tells."""
     code = request[0]
     if code == Op.LOGGED_RENEW:
-        if answer[0] == Status.ENDING:
-            world.saw("a renewal is answered ENDING")
         return
     status = answer[1]
     if status == Status.QUOTA_EXCEEDED:

@@ -68,10 +68,16 @@ class Workload:
             )
 
     def _change(self, handle: Handle, now_us: int) -> None:
-        if handle.ttl_us:
-            ttl_ms = self._rng.choice([300, 1_000, 2_000, 3_000])
-            self._client.note(f"changes the ttl of {handle.token} to {ttl_ms}")
-            self._client.core.change_ttl(handle, ttl_ms, now_us, now_us + ASK_US, lambda _: None)
+        """Change a ttl: at once, as a renewal is sent, or at the last moment of a lease that is left to run out."""
+        if not handle.ttl_us:
+            return
+        ttl_ms = self._rng.choice([300, 1_000, 2_000, 3_000])
+        at_us, early_us = now_us, self._rng.randint(0, 3_000)
+        if not handle.renews:
+            at_us = handle.own_deadline_us - early_us
+        elif self._rng.random() < 0.4:
+            at_us = handle.next_renew_us + early_us // 2
+        self._client.at(at_us, lambda: self._client.change_ttl(handle, ttl_ms))
 
     def _force(self, handle: Handle, now_us: int) -> None:
         """End a grant as an administrator: its own client is as good as any to ask for it."""
@@ -89,7 +95,7 @@ class Workload:
             metadata={"of": "sim"} if rng.random() < 0.1 else None,
             limit_us=now_us + wait_ms * 1_000 + rng.choice([30_000, 200_000, 2_000_000]),
             on_done=lambda result: self._client.done(wanted, result),
-            renews=rng.random() < 0.85,
+            renews=rng.random() < 0.8,
         )
         self._client.acquire(wanted, now_us)
         if rng.random() < 0.04:
