@@ -83,6 +83,9 @@ class LeaseChecks:
                 "held when told",
                 f"c{client.number} is told of {handle.resource} {handle.token} past its deadline",
             )
+        if handle.token in self.forced:
+            # Ended at once before its client knew that it had it: it believes until it hears (guarantee 3).
+            return
         for other, known in self.handles:
             same = known.resource == handle.resource and known.token not in self.forced
             if same and other.believes(known):

@@ -299,7 +299,7 @@ class Nemesis:
         used = (1 << 60) - disk.free_bytes()
         if disk.capacity is None:
             used = sum(disk.size(name) for name in disk.list())
-            disk.capacity = used + int(fault.way * (1 << 16))
+            disk.capacity = used + int(fault.way * (1 << 13))
 
             def room() -> None:
                 disk.capacity = None

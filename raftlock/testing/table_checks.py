@@ -77,6 +77,8 @@ class TableChecks:
         self, inner: "Callable[..., Any]", table: "LockTable", request: tuple[Any, ...], *rest: Any
     ) -> Any:
         """Carry out one command that is not on the hot path, and check what it did if it is the first time."""
+        if table.stream is not None:
+            self._world.saw("a snapshot is saved while commands change the table")
         if table is not self._applying:
             return inner(table, request, *rest)
         applied: Applied = rest[2]
