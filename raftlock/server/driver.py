@@ -200,7 +200,9 @@ class Driver:
         wake = self.raft.next_deadline_us
         if self.is_leader:
             wake = min(wake, now_us + TURN_EVERY_US)
-        if not self._sealed:
+        if not self._sealed and self._writing_since_us is None:
+            # While a write is under way there is nothing to seal: its end is what wakes the node, and not this time,
+            # which may have passed.
             wake = min(wake, self._last_write_us + SEAL_AFTER_US)
         return wake
 

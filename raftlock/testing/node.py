@@ -20,6 +20,8 @@ from raftlock_wire.ids import NodeId
 
 WALL_START_US = 1_800_000_000_000_000
 SNAPSHOT_CHUNK_SIZE = 700
+SPINS_MAX = 30
+"""Turns at once that do nothing: more than any order of events explains."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +86,8 @@ class SimNode:
         """Whether its data was changed at rest: then a refusal to start is right."""
         self.tear_next_turn = False
         self._turn_due = False
+        self._spins = 0
+        self._did = (0, 0, 0)
         self._wake_token = 0
         self._jobs: deque[Job] = deque()
         self._job_running = False
@@ -284,6 +288,7 @@ class SimNode:
         effects = self.driver.turn(now_us, self.wall_us())
         for notice in effects.notices:
             self._world.note(f"n{self.node_id} {notice.event} {notice.fields}")
+        self._check_spinning(effects, now_us)
         torn = self.tear_next_turn
         if torn:
             self._tear(effects)
@@ -302,6 +307,15 @@ class SimNode:
                 self.wake()
 
         self._world.after(delay_us, wake_if_idle)
+
+    def _check_spinning(self, effects: Effects, now_us: int) -> None:
+        assert self.driver is not None
+        did = (self.driver.applied_index, len(effects.jobs), len(effects.peer_frames))
+        again = effects.wake_us <= now_us
+        self._spins = self._spins + 1 if again and did == (self._did[0], 0, 0) else 0
+        self._did = did
+        if self._spins > SPINS_MAX:
+            raise Violation("no spinning", f"node {self.node_id} took {self._spins} turns at once")
 
     def _note_clock(self, driver: Driver, now_us: int) -> None:
         if driver.is_leader:

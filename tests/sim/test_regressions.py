@@ -5,7 +5,14 @@ from typing import Any
 
 from raftlock.client.acquiring import Acquire
 from raftlock.client.session import ClientSession
+from raftlock.locks import LockTable
+from raftlock.raft import Raft, RaftConfig
+from raftlock.server.driver import Driver, DriverConfig
+from raftlock.server.jobs import WriteDone, WriteJob
+from raftlock_wire.entry import HardState
+from raftlock_wire.ids import NodeId, Term
 from raftlock_wire.limits import PROTOCOL_VERSION
+from raftlock_wire.membership import Member, Membership
 from raftlock_wire.messages import Op
 from raftlock_wire.status import Status
 
@@ -34,6 +41,24 @@ class Server:
         self.client.received(1, [(request[1], *fields)], at_us)
 
 
+def alone() -> Driver:
+    """Return a node that is the only member of its cluster."""
+    first = Membership((Member(NodeId(1), "0" * 32, "node1:7411", "node1:7401"),))
+    raft = Raft(
+        config=RaftConfig(node_id=NodeId(1)),
+        hard_state=HardState(Term(0), NodeId(0)),
+        membership=first,
+        snapshot=None,
+        entries=(),
+        rng=random.Random(0),
+        now_us=0,
+    )
+    config = DriverConfig(
+        node_id=NodeId(1), cluster_id="c", logged_renewal_ttl_ms=60_000, stall_us=150_000
+    )
+    return Driver(config=config, raft=raft, table=LockTable(), applied=None, membership=first)
+
+
 def test_a_take_up_answered_after_the_lease_makes_no_handle() -> None:
     """overload, seed 0: the renewal that takes an offer up is answered when its lease may be over, so it is asked again.
 
@@ -55,3 +80,19 @@ def test_a_take_up_answered_after_the_lease_makes_no_handle() -> None:
     server.answers(server.asked(Op.RENEW), int(Status.OK), True, gone, at_us=401_000)
 
     assert (told_early, [r.status for r in results]) == ([], [Status.NOT_HELD])
+
+
+def test_a_node_does_not_spin_while_its_disk_is_slow() -> None:
+    """default, seed 1: after 20 ms without a finished write the seal is due, but not while the next write is under way.
+
+    The node took turn after turn at once until the disk was done, which starves what else runs on its machine.
+    """
+    node = alone()
+    write = node.turn(300_000, 0).jobs[-1]
+    node.job_done(write, WriteDone(write.writes[-1].number, spare_is_ready=True))
+    second = [job for job in node.turn(301_000, 0).jobs if isinstance(job, WriteJob)]
+    later_us = 301_000 + 100_000
+
+    effects = node.turn(later_us, 0)
+
+    assert (len(second), effects.wake_us > later_us) == (1, True)
