@@ -239,13 +239,10 @@ class SimClient:
         self.core = self._new_core()
         self._world.after(self._rng.randint(10_000, 500_000), self._connect)
 
-    def die_for_good(self) -> list[tuple[Handle, int]]:
-        """End without a word. Return what it held, and until when (in the world's time) its lease may last."""
+    def die_for_good(self) -> list[Handle]:
+        """End without a word. Return what it held."""
         self.note("dies for good")
-        held = [
-            (handle, self._world.now_us + self.real_us_until(self.core.deadline_us(handle)))
-            for handle in self.core.handles
-        ]
+        held = self.core.handles
         self._vanish()
         self.dead = self.stopping = True
         return held
