@@ -28,6 +28,8 @@ class MemberChanges:
     def __init__(self, cluster: "SimCluster") -> None:
         self._cluster = cluster
         self.busy = False
+        self.shrank = False
+        """Whether a membership of less than three voters was ever begun: then no disk may be lost any more."""
 
     def add_learner(self, pick: float) -> None:
         """Add a node that is not a member: a spare, or one that was removed."""
@@ -115,6 +117,7 @@ class MemberChanges:
         except (MembershipBusy, NotLeader):
             return False
         self._cluster.links_are_checked = True
+        self.shrank = self.shrank or len(new.voters) < 3
         self._note(what, index, driver.raft.membership, leader.node_id)
         leader.wake()
         return True

@@ -56,13 +56,13 @@ class Nemesis:
 
     def _may_lose_a_disk(self, node: SimNode) -> bool:
         """Return whether a majority keeps its disks without this one too (guarantee 8)."""
-        members = self._cluster.members()
         lost = [n for n in self._cluster.nodes.values() if n.out_of_service or n.rotten]
+        voters = self._cluster.members().voters
         return (
             not lost
-            and node.node_id in members.voters
-            and len(members.voters) >= 3
+            and node.node_id in voters
             and not self._members.busy
+            and not self._members.shrank
         )
 
     # processes
