@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
+from raftlock.testing.faulty_disk import FaultyDisk
 from raftlock.testing.members import MemberChanges
 from raftlock.testing.network import NetworkFaults
 from raftlock.testing.node import WALL_START_US, SimNode
@@ -294,17 +295,18 @@ class Nemesis:
         node.disk.fail_sync_once()
 
     def _disk_full(self, fault: Fault) -> None:
+        """Leave hardly any room on one disk, or on all of them, so that no hand-over helps."""
         node = self._leader_or_any(fault.pick) if fault.way < 0.6 else self._any(fault.pick)
-        disk = node.disk
-        used = (1 << 60) - disk.free_bytes()
+        nodes = self._nodes() if fault.pick < 0.3 else [node]
+        for full in nodes:
+            self._fill(
+                full.disk, int(fault.way * (1 << 13)), _long(fault.amount, 300_000, 4_000_000)
+            )
+
+    def _fill(self, disk: FaultyDisk, left: int, time_us: int) -> None:
         if disk.capacity is None:
-            used = sum(disk.size(name) for name in disk.list())
-            disk.capacity = used + int(fault.way * (1 << 13))
-
-            def room() -> None:
-                disk.capacity = None
-
-            self._world.after(_long(fault.amount, 300_000, 4_000_000), room)
+            disk.capacity = sum(disk.size(name) for name in disk.list()) + left
+            self._world.after(time_us, lambda: setattr(disk, "capacity", None))
 
     def _slow_disk(self, fault: Fault) -> None:
         disk = (self._leader_or_any(fault.pick) if fault.way < 0.5 else self._any(fault.pick)).disk

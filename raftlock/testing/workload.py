@@ -26,7 +26,7 @@ class Workload:
         self._client = client
         self._rng = rng
         self._resources = resources
-        self.gap_us = (5_000, 120_000) if busy else (60_000, 900_000)
+        self.gap_us = (20_000, 300_000) if busy else (60_000, 900_000)
         """Between two operations."""
         self._wanted_max = 8 if busy else WANTED_MAX
 

@@ -43,10 +43,10 @@ def test_a_seed_decides_a_run() -> None:
             text=True,
             check=True,
         ).stdout.split()
-        for hash_seed in ("0", "1", "4242")
+        for hash_seed in ("0", "4242")
     ]
 
-    assert (len(set(traces[0])), traces[1], traces[2]) == (2, traces[0], traces[0])
+    assert (len(set(traces[0])), traces[1]) == (2, traces[0])
 
 
 def test_a_part_of_the_world_draws_for_itself() -> None:
