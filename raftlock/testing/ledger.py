@@ -26,6 +26,7 @@ class Ledger:
     def __init__(self, path: Path, *, source: str, profile: str) -> None:
         self._path = path
         self._key = (source, profile)
+        self._drop_half_a_line()
         self.done: dict[int, dict[str, Any]] = {}
         """Seed to its line."""
         for line in self._lines():
@@ -42,23 +43,25 @@ class Ledger:
                     complete = {"source", "profile", "seed", "failure", "situations"} <= set(line)
                 except (ValueError, TypeError):
                     complete = False
-                if complete:
-                    yield line
-                elif text.endswith("\n"):
-                    # Only the last line may be cut off, by the end of the run that wrote it.
+                if not complete:
                     raise SystemExit(
                         f"{self._path}, line {number}: not a line of a ledger of seeds"
                     )
+                yield line
+
+    def _drop_half_a_line(self) -> None:
+        """Cut off what the end of an earlier run left of its last line."""
+        if self._path.exists():
+            data = self._path.read_bytes()
+            whole = data.rfind(b"\n") + 1
+            if whole < len(data):
+                with self._path.open("r+b") as file:
+                    file.truncate(whole)
 
     def add(self, line: dict[str, Any]) -> None:
         """Add a seed, at once and as a whole line."""
         source, profile = self._key
         line = {"source": source, "profile": profile, **line}
         self.done[line["seed"]] = line
-        with self._path.open("a+") as file:
-            file.seek(0, 2)
-            if file.tell():
-                file.seek(file.tell() - 1)
-                if file.read(1) != "\n":
-                    file.write("\n")
+        with self._path.open("a") as file:
             file.write(json.dumps(line, separators=(",", ":")) + "\n")
