@@ -43,6 +43,8 @@ class Applied:
 
     __slots__ = (
         "answers",
+        "at",
+        "effects",
         "ended",
         "events",
         "granted",
@@ -67,6 +69,10 @@ class Applied:
         self.sessions_ended: list[int] = []
         self.events: list[Answer] = []
         """Complete events to push; element 2 is the session."""
+        self.effects: list[Answer] = []
+        """What no answer says, for the audit: see raftlock_wire.effects. The same on every node."""
+        self.at = (0, 0)
+        """Group and position of the command that is applied, while it is not one of the hot path."""
 
 
 class LockTable:
@@ -184,6 +190,7 @@ class LockTable:
                     answer((request_id, _OK, True))
                     continue
             session_id = 0
+            applied.at = (len(applied.answers), position - 2)
             answer(self._command(request, principal, address, applied))
             plain = self._is_plain()
         self.index.bound()

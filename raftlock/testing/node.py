@@ -5,6 +5,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+from raftlock.audit import CutRule
+from raftlock.server.audit_jobs import AuditJob, AuditRunner
 from raftlock.server.config import ServerConfig
 from raftlock.server.driver import Driver
 from raftlock.server.effects import Effects
@@ -15,6 +17,9 @@ from raftlock.storage import StorageError
 from raftlock.testing.disk import CrashPoint, SimDisk
 from raftlock.testing.world import World
 from raftlock_wire.ids import NodeId
+
+AUDIT_RULE = CutRule(block_size=1 << 11, segment_size=1 << 14, span_us=7_000_000)
+"""Small, so that a run of half a minute makes many segments."""
 
 
 class SimNode:
@@ -38,6 +43,7 @@ class SimNode:
         self._clock_base_us = world.rng.randint(0, 10**9)
         self.wall_offset_us = 1_800_000_000_000_000
         self.disk = SimDisk(rng=random.Random(world.rng.random()))
+        self.audit_disk = SimDisk(rng=random.Random(world.rng.random()))
         self.store: NodeStore | None = None
         self.driver: Driver | None = None
         self._durable_index = 0
@@ -50,6 +56,9 @@ class SimNode:
         self._jobs: deque[Job] = deque()
         self._job_running = False
         self._runner: JobRunner | None = None
+        self._audit_jobs: deque[AuditJob] = deque()
+        self._audit_job_running = False
+        self._audit_runner: AuditRunner | None = None
         self._postponed: list[Callable[[], None]] = []
 
     @property
@@ -91,6 +100,8 @@ class SimNode:
             node_id=self.node_id,
             segment_size=self._config.segment_size,
             incarnation=f"{self._rng.getrandbits(128):032x}",
+            open_audit=lambda: self.audit_disk,
+            audit_rule=AUDIT_RULE,
         )
         return self.store
 
@@ -103,6 +114,10 @@ class SimNode:
         self._jobs.clear()
         self._job_running = False
         self.driver = store.make_driver(self._config, now_us=self.now_us(), rng=self._rng)
+        assert store.audit is not None
+        self._audit_runner = AuditRunner(store.audit)
+        self._audit_jobs.clear()
+        self._audit_job_running = False
         self._world.note(f"n{self.node_id} starts applied={self.driver.applied_index}")
         self.wake()
 
@@ -116,6 +131,7 @@ class SimNode:
         self.paused = False
         self._turn_due = False
         self.disk.crash()
+        self.audit_disk.crash()
         self._postponed.clear()
         self._on_crash(self)
 
@@ -168,6 +184,8 @@ class SimNode:
             self._world.note(f"n{self.node_id} {notice.event} {notice.fields}")
         self._jobs.extend(effects.jobs)
         self._run_next_job()
+        self._audit_jobs.extend(effects.audit_jobs)
+        self._run_next_audit_job()
         self._carry_out(self, effects)
         self._wake_token += 1
         token = self._wake_token
@@ -213,3 +231,32 @@ class SimNode:
 
         self.when_running(done)
         self._run_next_job()
+
+    # the audit
+
+    def _run_next_audit_job(self) -> None:
+        if self._audit_job_running or not self._audit_jobs or self.driver is None:
+            return
+        self._audit_job_running = True
+        job = self._audit_jobs.popleft()
+        life = self.life
+        self._world.after(self._world.delay_us(20, 3_000), lambda: self._do_audit(job, life))
+
+    def _do_audit(self, job: AuditJob, life: int) -> None:
+        if self.life != life or self._audit_runner is None:
+            return
+        try:
+            result = self._audit_runner.run(job)
+        except CrashPoint:
+            self.crash()
+            return
+        self._audit_job_running = False
+
+        def done(result: Any = result) -> None:
+            assert self.driver is not None
+            self.driver.audit_job_done(job, result)
+            if self.driver.wants_audit_jobs:
+                self.wake()
+
+        self.when_running(done)
+        self._run_next_audit_job()
