@@ -1,7 +1,7 @@
 """The audit log: the committed log with its results, in segments that are the same bytes on every node (decision 15).
 
-FORMAT.md has the bytes. `format`, `chain`, `log` and `names` are pure: they reach the system through a disk port, and
-run in the simulator. `reader` reads a directory beside a running node.
+FORMAT.md has the bytes. `format`, `chain`, `log` and `verify` are pure: they reach the system through ports, and run in
+the simulator. `reader` reads a directory beside a running node, `names` says what a record means.
 """
 
 from raftlock.audit.chain import CutRule

@@ -10,6 +10,7 @@ import traceback
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 
+from raftlock.testing.audit import check_audit
 from raftlock.testing.cluster import SimCluster
 from raftlock.testing.monitor import Violation
 from raftlock.testing.network import NetworkFaults
@@ -92,7 +93,8 @@ class Nemesis:
         node = self._cluster.nodes[self._any()]
         if node.up:
             self.crashes += 1
-            node.disk.crash_after(self._world.rng.randint(0, 30))
+            disk = self._world.rng.choice((node.disk, node.disk, node.audit_disk))
+            disk.crash_after(self._world.rng.randint(0, 30))
             self._world.after(3_000_000, lambda: None if node.up else node.start())
 
     def _cut_off(self, side: set[int]) -> None:
@@ -166,6 +168,7 @@ def run_seed(seed: int) -> SeedResult:
         cluster.heal()
         for node in cluster.nodes.values():
             node.disk.crash_after(None)
+            node.audit_disk.crash_after(None)
             if not node.up:
                 node.start()
             elif node.paused:
@@ -183,6 +186,7 @@ def run_seed(seed: int) -> SeedResult:
             if client.core.busy:
                 raise Violation(f"liveness: c{client.number} still asks")
         cluster.check_drained()
+        check_audit(cluster.nodes)
     except Violation as error:
         failure = str(error)
         kind = "liveness" if failure.startswith("liveness") else "safety"
