@@ -126,8 +126,7 @@ class AuditLog:
         AuditDamaged if the newest finished segment is not what was written.
         """
         disk = self._disk
-        names = disk.list()
-        self._files = sorted(name for name in names if parse_name(name) is not None)
+        self._files = sorted(name for name in disk.list() if parse_name(name) is not None)
         self._sizes = {name: disk.size(name) for name in self._files}
         end, digest = self._newest()
         blocks = b""
@@ -136,7 +135,7 @@ class AuditLog:
         else:
             blocks = self._begin_with_state(end, digest, state)
         self._put_back(blocks)
-        for name in names:
+        for name in disk.list():
             leftover = name.endswith(".open") and name != open_name(self._chain.first)
             if leftover or name in (PENDING, TEMPORARY):
                 disk.unlink(name)

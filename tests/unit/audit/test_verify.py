@@ -23,6 +23,8 @@ class Files:
 
     def read(self, name: str) -> bytes:
         """See Source."""
+        if name not in self.files:
+            raise FileNotFoundError(name)
         return self.files[name]
 
 
