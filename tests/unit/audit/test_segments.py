@@ -1,5 +1,7 @@
 """Segments are the same bytes whichever node makes them, whatever happens to it on the way."""
 
+from itertools import pairwise
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -39,7 +41,7 @@ def test_how_a_node_gets_its_log_changes_nothing(cuts: list[int], shows: bool) -
     disk = sim_disk()
     log = audit_on(disk)
     edges = [0, *sorted(cuts), 300]
-    for first, last in zip(edges, edges[1:], strict=False):
+    for first, last in pairwise(edges):
         log.append(records()[first:last])
         if shows:
             log.show()
@@ -131,6 +133,18 @@ def test_a_torn_end_of_the_segment_under_way_is_made_again() -> None:
         whole = finished_files(torn) == twin_files()
         # Cut before what the snapshot rests on (a disk that takes back what it synced), the loss is noted.
         assert (whole, gaps) == ((True, []) if size >= synced else (False, ["damage"]))
+
+
+def test_blocks_of_another_log_are_not_gone_on_with() -> None:
+    """Whole blocks that are not those that the snapshot counts are no beginning of its segment."""
+    mine, other = audit_on(sim_disk()), sim_disk()
+    mine.append(records()[:14])
+    state = mine.checkpoint()
+    audit_on(other).append(records(2)[:14])
+
+    audit_on(other, snapshot_index=14, state=state).append(records()[14:])
+
+    assert [reason for _, _, reason in report_of(other).gaps] == ["damage"]
 
 
 def test_a_node_that_gets_a_snapshot_notes_a_gap_and_goes_on_alike() -> None:
