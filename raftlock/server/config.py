@@ -158,7 +158,7 @@ SETTINGS = (
     Setting(
         name="snapshot_log_size",
         kind=int,
-        low=1 << 16,
+        low=1 << 12,
         high=1 << 40,
         default=256 << 20,
         doc="Bytes of log after which a snapshot is saved (and when the log is twice the last snapshot).",

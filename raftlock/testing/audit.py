@@ -33,6 +33,10 @@ def check_audit(nodes: Mapping[int, SimNode]) -> dict[int, Report]:
         reports[node_id] = report = verify(source)
         if report.damages:
             raise Violation(f"audit of n{node_id}: {report.damages[0]}")
+        for first, last, reason in report.gaps:
+            # Only a snapshot from the leader may leave one: no crash may.
+            if reason != "snapshot":
+                raise Violation(f"audit of n{node_id}: gap {first} to {last}: {reason}")
         for name in source.list():
             parsed = parse_name(name)
             if parsed is None or parsed[2] != "seg":

@@ -35,7 +35,7 @@ class SimCluster:
                 client_address=f"node{node_id}:7401",
                 peer_address=f"node{node_id}:7411",
                 segment_size=1 << 20,
-                snapshot_log_size=world.rng.choice([1 << 16, 1 << 17]),
+                snapshot_log_size=world.rng.choice([1 << 13, 1 << 14, 1 << 16]),
             )
             rate = 1 + world.rng.uniform(-0.005, 0.005)
             self.nodes[node_id] = SimNode(
