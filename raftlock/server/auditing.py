@@ -19,6 +19,8 @@ from raftlock_wire.limits import AUDIT_UNDER_WAY_SIZE_MAX
 
 SHOW_AFTER_US = 500_000
 """What was applied is on the disk for readers at the latest so long afterwards, and the time of one job."""
+JOB_SIZE = 128 << 10
+"""Several turns make one job: to hand a job over and back costs more than what it does for a small batch."""
 ANSWER_SIZE = 32
 """About what an answer takes, encoded."""
 
@@ -102,11 +104,13 @@ class Auditing:
     def take_jobs(self, now_us: int) -> list[AuditJob]:
         """Return what this turn wants done."""
         if self._records:
-            self._flush()
+            if self._size >= JOB_SIZE:
+                self._flush()
             if self._show_due_us is None:
                 self._show_due_us = now_us + SHOW_AFTER_US
         if self._show_due_us is not None and now_us >= self._show_due_us:
             self._show_due_us = None
+            self._flush()
             self._jobs.append(ShowJob())
         jobs, self._jobs = self._jobs, []
         return jobs

@@ -43,6 +43,7 @@ def test_a_seed_decides_a_run() -> None:
         "an answer to entries that does not wait for the disk",
         "renewals answered without a quorum",
         "a sync that does not sync",
+        "a snapshot that does not wait for the audit",
     ],
 )
 def test_a_planted_bug_is_caught(name: str) -> None:
