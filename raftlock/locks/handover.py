@@ -22,9 +22,9 @@ def push(applied: "Applied", session: Session, event: Event, *fields: Any) -> No
     applied.events.append((0, int(event), session.session_id, session.count, *fields))
 
 
-def note(applied: "Applied", effect: Effect, *fields: Any) -> None:
+def note(table: "LockTable", applied: "Applied", effect: Effect, *fields: Any) -> None:
     """Note what no answer says, for the audit."""
-    applied.effects.append((int(effect), *applied.at, *fields))
+    applied.effects.append((int(effect), *table.command_at, *fields))
 
 
 def end_grant(
@@ -37,7 +37,7 @@ def end_grant(
 ) -> int:
     """End a grant and offer the resource to the next waiter in the same step. Return the steps that are left."""
     if not released:
-        note(applied, Effect.ENDED, grant.resource, grant.token, grant.owner, grant.session)
+        note(table, applied, Effect.ENDED, grant.resource, grant.token, grant.owner, grant.session)
     table.remove(grant, applied)
     return hand_on(table, grant.resource, applied, steps - 1)
 
@@ -58,7 +58,7 @@ def hand_on(table: "LockTable", resource: str, applied: "Applied", steps: int) -
             session.waiting.pop(waiter.slot, None)
             applied.unqueued.append((waiter.session, waiter.slot, waiter.n))
         if session is None or session.ended:
-            _note_unqueued(applied, waiter)
+            _note_unqueued(table, applied, waiter)
             continue
         _offer(table, waiter, session, applied)
         break
@@ -111,6 +111,7 @@ def _offer(table: "LockTable", waiter: Waiter, session: Session, applied: "Appli
     )
     applied.granted.append(grant)
     note(
+        table,
         applied,
         Effect.OFFERED,
         grant.resource,
@@ -122,8 +123,9 @@ def _offer(table: "LockTable", waiter: Waiter, session: Session, applied: "Appli
     )
 
 
-def _note_unqueued(applied: "Applied", waiter: Waiter) -> None:
+def _note_unqueued(table: "LockTable", applied: "Applied", waiter: Waiter) -> None:
     note(
+        table,
         applied,
         Effect.UNQUEUED,
         waiter.resource,
@@ -149,7 +151,7 @@ def drop_waiter(
         del table.queues[resource]
         table.handing_on.pop(resource, None)
     applied.unqueued.append((session.session_id, slot, n))
-    _note_unqueued(applied, waiter)
+    _note_unqueued(table, applied, waiter)
     return True
 
 
@@ -159,7 +161,9 @@ def end_session(table: "LockTable", session: Session, applied: "Applied") -> Non
     table.nonces.pop(session.nonce, None)
     table.session_count -= 1
     applied.sessions_ended.append(session.session_id)
-    note(applied, Effect.SESSION_ENDED, session.session_id, session.principal, session.address)
+    note(
+        table, applied, Effect.SESSION_ENDED, session.session_id, session.principal, session.address
+    )
     table.ending[session.session_id] = None
     if not session.locks and not session.waiting:
         _forget_session(table, session)
