@@ -289,7 +289,7 @@ def test_a_lease_of_the_logged_class_ends_at_its_stamp_whatever_happens() -> Non
 
 def test_a_renewal_of_the_logged_class_goes_through_the_log() -> None:
     """It sets the lease's rev, and its end counts from its stamp (L6)."""
-    nodes, leader, conn, token = with_lock(ttl_ms=2_000, logged_renewal_ttl_ms=1_000)
+    nodes, _, conn, token = with_lock(ttl_ms=2_000, logged_renewal_ttl_ms=1_000)
     before = nodes.table().lookup("r")
     nodes.run(1_500)
     answer = nodes.ask(conn, renew(5, ("r", token)))
