@@ -555,6 +555,8 @@ class Driver:
 
     def _stepped_down(self) -> None:
         self.leading.end(list(self._proposed.values()))
+        # Followers tell their next leader of connections that close: here nobody would ever forget them.
+        self.clients.remote.clear()
         self._proposed.clear()
         self._serving = False
         self._serving_from = None
