@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from raftlock.locks import LockTable
-from raftlock.raft import Raft, Ready, Role
+from raftlock.raft import Message, Raft, Ready, Role
 from raftlock.server import door, peer_codec
 from raftlock.server.audit_jobs import AuditJob
 from raftlock.server.auditing import Auditing
@@ -106,7 +106,7 @@ class Driver:
         self._effects = Effects()
         self._client_input: list[tuple[Origin, bytes]] = []
         self._clients_gone: list[int] = []
-        self._peer_input: list[tuple[NodeId, tuple[Any, ...]]] = []
+        self._peer_input: list[tuple[NodeId, Message | peer_codec.Forwarded]] = []
         self._links_lost: list[NodeId] = []
         self._jobs_done: list[tuple[Job, Any]] = []
         self._audit_jobs_done: list[tuple[AuditJob, Any]] = []
@@ -316,21 +316,22 @@ class Driver:
             self.raft.link_lost(peer, now_us)
         messages, self._peer_input = self._peer_input, []
         for peer, message in messages:
-            code = message[0]
-            if code < peer_codec.FORWARD:
+            if not isinstance(message, tuple):
                 if peer == self.raft.leader_id:
                     self._heard_us = now_us
-                self.raft.step(peer, peer_codec.to_message(message), now_us)
-            elif code == peer_codec.FORWARD:
-                for conn_id, principal, address, payload in message[1]:
+                self.raft.step(peer, message, now_us)
+                continue
+            code, items = message
+            if code == peer_codec.FORWARD:
+                for conn_id, principal, address, payload in items:
                     self._client_input.append(
                         (self.clients.behind(peer, conn_id, principal, address), payload)
                     )
             elif code == peer_codec.FORWARD_RESULT:
-                for conn_id, payload in message[1]:
+                for conn_id, payload in items:
                     self.clients.result(conn_id, payload)
             elif code == peer_codec.FORWARD_CLOSED:
-                for conn_id in message[1]:
+                for conn_id in items:
                     gone = self.clients.closed_behind(peer, conn_id)
                     if gone is not None:
                         self.leading.forget(gone)
