@@ -6,6 +6,7 @@ from importlib.metadata import version as version_of
 import click
 from click.shell_completion import get_completion_class
 
+from raftlock.cli.audit import audit
 from raftlock.cli.common import emit, json_option
 from raftlock.cli.dev import dev
 from raftlock.cli.locks import acquire, force_release, lock, release, renew
@@ -57,7 +58,7 @@ def completion(shell: str) -> None:
 
 for _command in (
     lock, acquire, renew, release, check, get, list_locks, force_release, status,
-    server, bootstrap, dev, config_group, version, completion,
+    audit, server, bootstrap, dev, config_group, version, completion,
 ):  # fmt: skip
     main.add_command(_command)
 

@@ -302,7 +302,7 @@ def release(
         return _not_held(table, request)
     if grant.principal != principal:
         return (request[1], int(Status.FORBIDDEN), True, "the lock is another principal's")
-    end_grant(table, grant, applied)
+    end_grant(table, grant, applied, released=True)
     return (request[1], int(Status.OK), True)
 
 

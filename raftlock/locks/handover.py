@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from raftlock.locks.records import Grant, Outcome, Session, Waiter
+from raftlock_wire.effects import Effect
 from raftlock_wire.limits import STEPS_PER_COMMAND_MAX
 from raftlock_wire.messages import Event, GrantState, Op
 from raftlock_wire.status import Status
@@ -21,10 +22,22 @@ def push(applied: "Applied", session: Session, event: Event, *fields: Any) -> No
     applied.events.append((0, int(event), session.session_id, session.count, *fields))
 
 
+def note(table: "LockTable", applied: "Applied", effect: Effect, *fields: Any) -> None:
+    """Note what no answer says, for the audit."""
+    applied.effects.append((int(effect), *table.command_at, *fields))
+
+
 def end_grant(
-    table: "LockTable", grant: Grant, applied: "Applied", steps: int = STEPS_PER_COMMAND_MAX
+    table: "LockTable",
+    grant: Grant,
+    applied: "Applied",
+    steps: int = STEPS_PER_COMMAND_MAX,
+    *,
+    released: bool = False,
 ) -> int:
     """End a grant and offer the resource to the next waiter in the same step. Return the steps that are left."""
+    if not released:
+        note(table, applied, Effect.ENDED, grant.resource, grant.token, grant.owner, grant.session)
     table.remove(grant, applied)
     return hand_on(table, grant.resource, applied, steps - 1)
 
@@ -41,11 +54,11 @@ def hand_on(table: "LockTable", resource: str, applied: "Applied", steps: int) -
         _, waiter = queue.popitem(last=False)
         table.waiter_count -= 1
         session = table.session_to_change(waiter.session)
-        if session is None:
-            continue
-        session.waiting.pop(waiter.slot, None)
-        applied.unqueued.append((waiter.session, waiter.slot, waiter.n))
-        if session.ended:
+        if session is not None:
+            session.waiting.pop(waiter.slot, None)
+            applied.unqueued.append((waiter.session, waiter.slot, waiter.n))
+        if session is None or session.ended:
+            _note_unqueued(table, applied, waiter)
             continue
         _offer(table, waiter, session, applied)
         break
@@ -97,6 +110,30 @@ def _offer(table: "LockTable", waiter: Waiter, session: Session, applied: "Appli
         grant.rev,
     )
     applied.granted.append(grant)
+    note(
+        table,
+        applied,
+        Effect.OFFERED,
+        grant.resource,
+        grant.token,
+        grant.owner,
+        grant.session,
+        grant.slot,
+        grant.n,
+    )
+
+
+def _note_unqueued(table: "LockTable", applied: "Applied", waiter: Waiter) -> None:
+    note(
+        table,
+        applied,
+        Effect.UNQUEUED,
+        waiter.resource,
+        waiter.owner,
+        waiter.session,
+        waiter.slot,
+        waiter.n,
+    )
 
 
 def drop_waiter(
@@ -108,12 +145,13 @@ def drop_waiter(
         return False
     table.bucket_to_change(resource)
     queue = table.queues[resource]
-    del queue[session.session_id, slot]
+    waiter = queue.pop((session.session_id, slot))
     table.waiter_count -= 1
     if not queue:
         del table.queues[resource]
         table.handing_on.pop(resource, None)
     applied.unqueued.append((session.session_id, slot, n))
+    _note_unqueued(table, applied, waiter)
     return True
 
 
@@ -123,6 +161,9 @@ def end_session(table: "LockTable", session: Session, applied: "Applied") -> Non
     table.nonces.pop(session.nonce, None)
     table.session_count -= 1
     applied.sessions_ended.append(session.session_id)
+    note(
+        table, applied, Effect.SESSION_ENDED, session.session_id, session.principal, session.address
+    )
     table.ending[session.session_id] = None
     if not session.locks and not session.waiting:
         _forget_session(table, session)

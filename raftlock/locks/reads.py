@@ -150,7 +150,8 @@ def _session_page(
     found: list[Answer] = []
     after = int(cursor[1:]) if cursor[1:].isdigit() else 0
     if not cursor.startswith("s"):
-        for token, resource in heapq.merge(session.locks.items(), session.cut.items()):
+        # `cut` is in the order of the cuts, which an administrator chose: a cursor is a place in that of the tokens.
+        for token, resource in heapq.merge(session.locks.items(), sorted(session.cut.items())):
             if token <= after:
                 continue
             grant = table.lookup(resource)

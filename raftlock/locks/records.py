@@ -121,7 +121,7 @@ class Session:
         self.locks: dict[int, str] = {}
         """Token to resource of the locks and offers that live with the session, in order of their tokens."""
         self.cut: dict[int, str] = {}
-        """Those that were cut out of it and are not over yet."""
+        """Those that were cut out of it and are not over yet, in the order of the cuts."""
         self.waiting: dict[int, str] = {}
         """Slot to resource of its acquires in queues."""
 

@@ -11,6 +11,7 @@ from zlib import crc32
 
 from raftlock.locks.records import Grant, Outcome, Session, Settings, Waiter
 from raftlock_wire.codec import pack, unpack
+from raftlock_wire.errors import BadFrame
 from raftlock_wire.invariant import check
 from raftlock_wire.messages import GrantState
 from raftlock_wire.status import Status
@@ -176,28 +177,41 @@ class SnapshotLoader:
 
     def __init__(self, table: "LockTable") -> None:
         self._table = table
+        self._begun = False
         self._ended = False
 
     def feed(self, chunk: bytes) -> None:
         """Take the next chunk. Raise InvariantViolation or BadFrame for one that is none."""
-        kind, *fields = unpack(chunk, array_count_max=_ARRAY_MAX)
         check(not self._ended, "nothing follows the end of a snapshot")
+        try:
+            kind, *fields = unpack(chunk, array_count_max=_ARRAY_MAX)
+            # What a lock counts as depends on the settings in the head.
+            check((kind == HEAD) is not self._begun, "a snapshot begins with its head, and has one")
+            self._begun = True
+            self._take(kind, fields)
+        except (TypeError, ValueError, IndexError) as error:
+            raise BadFrame(f"not a chunk of a snapshot: {error}") from error
+
+    def _take(self, kind: int, fields: list[Any]) -> None:
         if kind == HEAD:
             self._take_head(fields)
         elif kind == LOCKS:
-            for values in fields[0]:
+            (grants,) = fields
+            for values in grants:
                 self._table.put(_grant(values))
         elif kind == QUEUE:
-            queue = OrderedDict(((v[0], v[1]), Waiter(*v)) for v in fields[1])
-            self._table.queues[fields[0]] = queue
+            name, waiters = fields
+            queue = OrderedDict(((v[0], v[1]), Waiter(*v)) for v in waiters)
+            self._table.queues[name] = queue
             self._table.waiter_count += len(queue)
         elif kind == SESSION:
             self._take_session(fields)
         elif kind == ORDER:
-            self._table.handing_on = dict.fromkeys(fields[0])
-            self._table.ending = dict.fromkeys(fields[1])
+            handing_on, ending = fields
+            self._table.handing_on = dict.fromkeys(handing_on)
+            self._table.ending = dict.fromkeys(ending)
         else:
-            check(kind == END, "a chunk of a snapshot is of a known kind")
+            check(kind == END and not fields, "a chunk of a snapshot is of a known kind")
             self._ended = True
 
     def finish(self) -> "LockTable":

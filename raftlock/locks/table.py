@@ -43,6 +43,7 @@ class Applied:
 
     __slots__ = (
         "answers",
+        "effects",
         "ended",
         "events",
         "granted",
@@ -67,6 +68,8 @@ class Applied:
         self.sessions_ended: list[int] = []
         self.events: list[Answer] = []
         """Complete events to push; element 2 is the session."""
+        self.effects: list[Answer] = []
+        """What no answer says, for the audit: see raftlock_wire.effects. The same on every node."""
 
 
 class LockTable:
@@ -95,6 +98,8 @@ class LockTable:
         self.session_count = 0
         self.logged_count = 0
         """Leases of the logged class (L6), and acquires' refusals after a restore: what needs the lease clock to run."""
+        self.command_at = (0, 0)
+        """Group and position of the command that is being applied, if it is not one of the hot path: for its effects."""
         self.index = NameIndex()
         self.stream: SnapshotStream | None = None
 
@@ -184,6 +189,7 @@ class LockTable:
                     answer((request_id, _OK, True))
                     continue
             session_id = 0
+            self.command_at = (len(applied.answers), position - 2)
             answer(self._command(request, principal, address, applied))
             plain = self._is_plain()
         self.index.bound()

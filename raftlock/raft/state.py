@@ -255,9 +255,11 @@ class RaftState:
         if self.unsaved_from is not None:
             entries = tuple(self.log.between(self.unsaved_from, self.log.last_index))
             self.placed.append(PlacedBy(self.write_number, self.unsaved_from, self.log.last_index))
-        hard_state = (
-            HardState(self.current_term, self.voted_for) if self.hard_state_unsaved else None
-        )
+        hard_state = None
+        if self.hard_state_unsaved:
+            hard_state = HardState(self.current_term, self.voted_for)
+            # An answer that names old entries only says the term all the same: it waits for this write.
+            self.hard_state_number = self.write_number
         self.hard_state_unsaved = False
         self.unsaved_from = None
         return Write(self.write_number, hard_state, entries)

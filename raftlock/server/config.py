@@ -158,10 +158,33 @@ SETTINGS = (
     Setting(
         name="snapshot_log_size",
         kind=int,
-        low=1 << 16,
+        low=1 << 12,
         high=1 << 40,
         default=256 << 20,
         doc="Bytes of log after which a snapshot is saved (and when the log is twice the last snapshot).",
+    ),
+    Setting(
+        name="audit",
+        kind=str,
+        choices=ON_OFF,
+        default="on",
+        doc="Keep every applied command with its result in audit segments. The same on every node.",
+    ),
+    Setting(
+        name="audit_size",
+        kind=int,
+        low=1 << 20,
+        high=1 << 50,
+        default=10 << 30,
+        doc="Bytes of finished audit segments on this node; beyond it the oldest are deleted.",
+    ),
+    Setting(
+        name="audit_hours",
+        kind=int,
+        low=1,
+        high=876_000,
+        default=168,
+        doc="Hours after which a finished audit segment is deleted. 168 is seven days.",
     ),
     Setting(
         name="log_level",
@@ -197,6 +220,9 @@ class ServerConfig:
     election_max_ms: int = 300
     segment_size: int = 64 << 20
     snapshot_log_size: int = 256 << 20
+    audit: str = "on"
+    audit_size: int = 10 << 30
+    audit_hours: int = 168
     log_level: str = "info"
     log_format: str = "auto"
 

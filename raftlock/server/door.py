@@ -76,13 +76,14 @@ def sort_out(
 
     Beyond `ordinary_room` requests of the ordinary budget are refused for `reason`, before they are appended.
     """
-    session = _plain_session(requests, attached)
-    if session is None or len(requests) > ordinary_room:
+    plain = _plain(requests, attached)
+    if plain is None or plain[1] > ordinary_room:
         return _sort_slowly(payload, requests, attached, ordinary_room, reason)
+    session, acquires = plain
     return Sorted(
         payload[array_body_offset(payload) :],
         requests,
-        len(requests),
+        acquires,
         [],
         [],
         True,
@@ -91,20 +92,21 @@ def sort_out(
     )
 
 
-def _plain_session(requests: tuple[Request, ...], attached: set[int] | None) -> int | None:
-    """Return the session of a frame of nothing but well-formed short acquires and releases; None for all other frames.
+def _plain(requests: tuple[Request, ...], attached: set[int] | None) -> tuple[int, int] | None:
+    """Return (session, acquires) of a frame of only well-formed short acquires and releases; None for other frames.
 
     Nearly all load is such frames, so their checks stand here in line: 0.45 us a request instead of 1.3 us through
     `check_request` (bench: throughput, pipelined). What is not accepted here is looked at again with every care.
     """
-    last = 0
+    last = acquires = 0
     try:
         for request in requests:
             code = request[0]
             if code == _RELEASE:
                 _, request_id, resource, token = request
                 if not (
-                    type(request_id) is int
+                    type(code) is int
+                    and type(request_id) is int
                     and type(resource) is str
                     and type(token) is int
                     and 0 < request_id <= 9007199254740991
@@ -117,7 +119,8 @@ def _plain_session(requests: tuple[Request, ...], attached: set[int] | None) -> 
                     request
                 )
                 if not (
-                    type(request_id) is int
+                    type(code) is int
+                    and type(request_id) is int
                     and type(session) is int
                     and type(slot) is int
                     and type(n) is int
@@ -142,12 +145,13 @@ def _plain_session(requests: tuple[Request, ...], attached: set[int] | None) -> 
                     if attached is not None and session not in attached:
                         return None
                     last = session
+                acquires += 1
             else:
                 return None
     except (TypeError, ValueError, LookupError):
         # Not an array, or not as long as it should be: LookupError is also the KeyError of a map.
         return None
-    return last
+    return last, acquires
 
 
 def _sort_slowly(

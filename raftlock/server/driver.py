@@ -13,8 +13,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from raftlock.locks import LockTable
-from raftlock.raft import Raft, Ready, Role
+from raftlock.raft import Message, Raft, Ready, Role
 from raftlock.server import door, peer_codec
+from raftlock.server.audit_jobs import AuditJob
+from raftlock.server.auditing import Auditing
 from raftlock.server.batcher import Batch
 from raftlock.server.clients import Clients, goodbye
 from raftlock.server.effects import ClientFrame, CloseClient, Effects, Notice, PeerFrame
@@ -22,6 +24,7 @@ from raftlock.server.jobs import (
     CompactJob,
     InstallJob,
     Job,
+    Loaded,
     PrepareJob,
     ReadChunkJob,
     SaveSnapshotJob,
@@ -65,6 +68,7 @@ class DriverConfig:
     stall_us: int
     """A write of the log that takes longer makes a leader hand over (decision 17): an election timeout."""
     snapshot_log_size: int = 256 << 20
+    audit: bool = False
     pid: int = 0
     trace: bool = False
     """Whether every frame of requests is noted, for a log at debug level."""
@@ -95,13 +99,17 @@ class Driver:
         self.clients = Clients(
             node_id=config.node_id, cluster_id=config.cluster_id, outbox=self._outbox
         )
-        self.snapshots = Snapshots(log_size_max=config.snapshot_log_size, membership=membership)
+        self.auditing = Auditing(on=config.audit)
+        self.snapshots = Snapshots(
+            log_size_max=config.snapshot_log_size, membership=membership, auditing=self.auditing
+        )
         self._effects = Effects()
         self._client_input: list[tuple[Origin, bytes]] = []
         self._clients_gone: list[int] = []
-        self._peer_input: list[tuple[NodeId, tuple[Any, ...]]] = []
+        self._peer_input: list[tuple[NodeId, Message | peer_codec.Forwarded]] = []
         self._links_lost: list[NodeId] = []
         self._jobs_done: list[tuple[Job, Any]] = []
+        self._audit_jobs_done: list[tuple[AuditJob, Any]] = []
         self._unserved: list[tuple[Origin, bytes]] = []
         self._proposed: dict[Index, Batch] = {}
         self._held: deque[tuple[int, PeerFrame]] = deque()
@@ -152,7 +160,16 @@ class Driver:
         """Take a job back, done. Jobs come back in the order in which they were given."""
         self._jobs_done.append((job, result))
 
+    def audit_job_done(self, job: AuditJob, result: Any) -> None:
+        """Take a job of the audit back, done. They come back in the order in which they were given."""
+        self._audit_jobs_done.append((job, result))
+
     # the turn
+
+    @property
+    def wants_audit_jobs(self) -> bool:
+        """Return whether something waits for the audit: entries to apply, or a snapshot."""
+        return bool(self._to_apply) or self.auditing.awaits_checkpoint
 
     @property
     def is_leader(self) -> bool:
@@ -185,6 +202,7 @@ class Driver:
         self._propose(wall_us, stamp_us)
         self._consensus(now_us, wall_us)
         self._background(now_us)
+        self._effects.audit_jobs += self.auditing.take_jobs(now_us)
         self._outbox.flush(self.raft.leader_id, self._effects)
         effects, self._effects = self._effects, Effects()
         effects.wake_us = self._wake_us(now_us)
@@ -192,7 +210,7 @@ class Driver:
 
     def _wake_us(self, now_us: int) -> int:
         if (
-            self._to_apply
+            (self._to_apply and self.auditing.has_room)
             or (self.leading.batcher and self._may_propose())
             or self.snapshots.wants_turn
         ):
@@ -204,11 +222,20 @@ class Driver:
             # While a write is under way there is nothing to seal: its end is what wakes the node, and not this time,
             # which may have passed.
             wake = min(wake, self._last_write_us + SEAL_AFTER_US)
+        if self.auditing.wake_us is not None:
+            wake = min(wake, self.auditing.wake_us)
         return wake
 
     # disk
 
     def _take_jobs(self, now_us: int) -> None:
+        audit_jobs, self._audit_jobs_done = self._audit_jobs_done, []
+        for audit_job, result in audit_jobs:
+            for first, last, digest, reason in self.auditing.job_done(audit_job, result):
+                if reason:
+                    self._notice("audit_gap", first=first, last=last, why=reason)
+                else:
+                    self._notice("audit_segment", first=first, last=last, digest=digest.hex())
         jobs, self._jobs_done = self._jobs_done, []
         for job, result in jobs:
             match job:
@@ -259,13 +286,14 @@ class Driver:
         self._writes.clear()
         self._writing_since_us = now_us
 
-    def _installed(self, meta: SnapshotMeta, table: LockTable | None) -> None:
-        if table is None:
+    def _installed(self, meta: SnapshotMeta, loaded: Loaded | None) -> None:
+        if loaded is None:
             self.raft.snapshot_rejected(meta)
             self._notice("snapshot_refused", index=meta.index)
             return
-        self.table = table
+        self.table = loaded.table
         self.applied_index = meta.index
+        self.auditing.installed(meta.index, loaded.audit_state)
         self._to_apply.clear()
         self.snapshots.installed(meta)
         self.raft.snapshot_installed(meta)
@@ -290,21 +318,22 @@ class Driver:
             self.raft.link_lost(peer, now_us)
         messages, self._peer_input = self._peer_input, []
         for peer, message in messages:
-            code = message[0]
-            if code < peer_codec.FORWARD:
+            if not isinstance(message, tuple):
                 if peer == self.raft.leader_id:
                     self._heard_us = now_us
-                self.raft.step(peer, peer_codec.to_message(message), now_us)
-            elif code == peer_codec.FORWARD:
-                for conn_id, principal, address, payload in message[1]:
+                self.raft.step(peer, message, now_us)
+                continue
+            code, items = message
+            if code == peer_codec.FORWARD:
+                for conn_id, principal, address, payload in items:
                     self._client_input.append(
                         (self.clients.behind(peer, conn_id, principal, address), payload)
                     )
             elif code == peer_codec.FORWARD_RESULT:
-                for conn_id, payload in message[1]:
+                for conn_id, payload in items:
                     self.clients.result(conn_id, payload)
             elif code == peer_codec.FORWARD_CLOSED:
-                for conn_id in message[1]:
+                for conn_id in items:
                     gone = self.clients.closed_behind(peer, conn_id)
                     if gone is not None:
                         self.leading.forget(gone)
@@ -529,6 +558,8 @@ class Driver:
 
     def _stepped_down(self) -> None:
         self.leading.end(list(self._proposed.values()))
+        # Followers tell their next leader of connections that close: here nobody would ever forget them.
+        self.clients.remote.clear()
         self._proposed.clear()
         self._serving = False
         self._serving_from = None
@@ -570,7 +601,7 @@ class Driver:
 
     def _apply(self) -> None:
         commands = 0
-        while self._to_apply and commands < APPLY_COMMANDS_MAX:
+        while self._to_apply and commands < APPLY_COMMANDS_MAX and self.auditing.has_room:
             entry = self._to_apply.popleft()
             check(entry.index == self.applied_index + 1, "entries are applied in order, each once")
             batch = self._proposed.pop(entry.index, None)
@@ -580,10 +611,13 @@ class Driver:
                 groups = unpack(entry.data, array_count_max=1 << 24)
             else:
                 groups = ()
+            version = self.table.version
             applied = self.table.apply(entry.index, entry.stamp_us, entry.wall_us, groups)
             self.applied_index = entry.index
             self.snapshots.applied(entry)
-            commands += sum(map(len, groups)) + 1
+            count = sum(map(len, groups)) - 2 * len(groups)
+            self.auditing.applied(entry, applied, commands=count, version=version)
+            commands += count + 1
             if self.counters is not None:
                 self.counters.applied(entry.index)
             if self._serving:
@@ -633,6 +667,7 @@ class Driver:
         """Tell every client that this node goes away."""
         for origin in list(self.clients.local.values()):
             self._close(origin, "stopping", "this node is being stopped")
+        self.auditing.show()
 
     # for people
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from raftlock.server.audit_jobs import AuditJob
 from raftlock.server.jobs import Job
 from raftlock_wire.ids import NodeId
 
@@ -42,6 +43,7 @@ class Effects:
     client_closes: list[CloseClient] = field(default_factory=list)
     peer_frames: list[PeerFrame] = field(default_factory=list)
     jobs: list[Job] = field(default_factory=list)
+    audit_jobs: list[AuditJob] = field(default_factory=list)
     notices: list[Notice] = field(default_factory=list)
     wake_us: int = 0
     """Monotonic time of the next turn, if nothing happens before."""

@@ -88,7 +88,8 @@ def decode(payload: bytes) -> FirstFrame:
     array = unpack(payload)
     if array == (BOOTSTRAP_ASK,):
         return None
-    if type(array) is tuple and array and array[0] in _SHAPES:
+    # A code may be anything that msgpack knows, a map too.
+    if type(array) is tuple and array and type(array[0]) is int and array[0] in _SHAPES:
         kind, types = _SHAPES[array[0]]
         if tuple(map(type, array[1:])) == types:
             message: FirstFrame = kind(*array[1:])

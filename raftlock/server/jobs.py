@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from raftlock.locks import LockTable
 from raftlock.storage import BadSnapshot, SnapshotGone, Store
+from raftlock_wire.codec import pack, unpack
 from raftlock_wire.entry import SnapshotMeta, Write
 from raftlock_wire.ids import NodeId
 
@@ -44,6 +45,8 @@ class SaveSnapshotJob(NamedTuple):
     chunks: tuple[bytes, ...]
     last: bool
     """Sync and rename. Result: the SnapshotMeta."""
+    audit_state: bytes | None = None
+    """With the last chunks: the audit at the snapshot's index, None where there is none."""
 
 
 class CompactJob(NamedTuple):
@@ -72,7 +75,7 @@ class StoreChunkJob(NamedTuple):
 
 
 class InstallJob(NamedTuple):
-    """Verify and install a received snapshot, and load its table. Result: the LockTable, or None if it was bad."""
+    """Verify and install a received snapshot, and load it. Result: Loaded, or None if it was bad."""
 
     meta: SnapshotMeta
 
@@ -89,12 +92,28 @@ Job = (
 )
 
 
-def load_table(store: Store, meta: SnapshotMeta) -> LockTable:
+class Loaded(NamedTuple):
+    """What a snapshot holds."""
+
+    table: LockTable
+    audit_state: bytes | None
+
+
+AUDIT_CHUNK = "audit"
+"""Begins the one chunk of a snapshot that is not the table's; the table's begin with a number."""
+
+
+def load_snapshot(store: Store, meta: SnapshotMeta) -> Loaded:
     """Read a snapshot's state."""
     loader = LockTable.loader()
+    audit_state: bytes | None = None
+    head = pack(AUDIT_CHUNK)
     for chunk in store.snapshot_chunks(meta):
-        loader.feed(chunk)
-    return loader.finish()
+        if chunk[1:].startswith(head):
+            audit_state = unpack(chunk)[1]
+        else:
+            loader.feed(chunk)
+    return Loaded(loader.finish(), audit_state)
 
 
 class JobRunner:
@@ -114,7 +133,9 @@ class JobRunner:
                 return store.seal()
             case PrepareJob():
                 return store.prepare()
-            case SaveSnapshotJob(first, chunks, last):
+            case SaveSnapshotJob(first, chunks, last, audit_state):
+                if audit_state is not None:
+                    chunks = (*chunks, pack((AUDIT_CHUNK, audit_state)))
                 return self._save(first, chunks, last=last)
             case CompactJob(meta):
                 return store.compact(meta)
@@ -130,7 +151,7 @@ class JobRunner:
                     store.install_snapshot(meta)
                 except BadSnapshot:
                     return None
-                return load_table(store, meta)
+                return load_snapshot(store, meta)
 
     def _save(
         self, first: SnapshotMeta | None, chunks: Sequence[bytes], *, last: bool

@@ -201,10 +201,8 @@ class Leading:
             leases.granted(table, applied.granted, now_us)
         if applied.ended:
             leases.ended(applied.ended)
-        if applied.queued:
-            leases.queued(applied.queued, now_us)
-        if applied.unqueued:
-            leases.unqueued(applied.unqueued)
+        if applied.queued or applied.unqueued:
+            leases.waits_changed(applied.queued, applied.unqueued, now_us)
         for session, ttl_ms in applied.opened:
             leases.keep_alive(session, ttl_ms, now_us)
         for session in applied.sessions_ended:

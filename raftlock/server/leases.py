@@ -128,10 +128,13 @@ class Leases:
     def _ending(self, table: LockTable, grant: Grant, now_us: int) -> None:
         # at_expiry refuses further renewals and lets the lease run out: a deadline that is armed stays as it is. One
         # that is not armed is a lock just cut out of its session (L9: the session's ttl from the apply), or one that
-        # a new leader has not come to yet, whose time from the election is not shorter than what it is owed.
-        if grant.token not in self.locks.deadlines:
-            self.locks.arm(grant.token, grant, now_us + (grant.ttl_ms or OFFER_MS_MAX) * 1_000)
-        del table
+        # a new leader has not come to yet: that has what every lease has after an election (L5, L6).
+        if grant.token in self.locks.deadlines:
+            return
+        if grant.cut:
+            self.locks.arm(grant.token, grant, now_us + grant.ttl_ms * 1_000)
+        else:
+            self._arm_grant(table, grant, self._elected_us, after_failover=True)
 
     def ended(self, tokens: Sequence[int]) -> None:
         """Forget grants that are over."""
@@ -227,17 +230,22 @@ class Leases:
             for _, wait in self.waits.due(now_us, EXPIRIES_PER_ENTRY_MAX)
         ]
 
-    def queued(self, waits: Sequence[tuple[int, int, int, int]], now_us: int) -> None:
-        """Arm the waits of acquires that were just queued."""
-        for session, slot, n, wait_ms in waits:
-            self.waits.arm(
-                wait_key(session, slot), Wait(session, slot, n), now_us + wait_ms * 1_000
-            )
-
-    def unqueued(self, waits: Sequence[tuple[int, int, int]]) -> None:
-        """Forget waits that are over."""
-        for session, slot, _ in waits:
+    def waits_changed(
+        self,
+        queued: Sequence[tuple[int, int, int, int]],
+        over: Sequence[tuple[int, int, int]],
+        now_us: int,
+    ) -> None:
+        """Forget the waits that one entry ended, and arm those that it began and did not end."""
+        # The slots' old waits go first: an acquire that takes the place of one that waits ends and begins a wait of
+        # the same slot in one command, and its own must stay armed.
+        for session, slot, _ in over:
             self.waits.disarm(wait_key(session, slot))
+        ended = set(over)
+        for session, slot, n, wait_ms in queued:
+            if (session, slot, n) not in ended:
+                wait = Wait(session, slot, n)
+                self.waits.arm(wait_key(session, slot), wait, now_us + wait_ms * 1_000)
 
     @property
     def commands_in_flight(self) -> int:

@@ -6,13 +6,15 @@ It owns the way from recovered storage to a Driver. It must not know sockets.
 import os
 import random
 import secrets
+from collections.abc import Callable
 
+from raftlock.audit import AuditDisk, AuditLog, CutRule, Keep
 from raftlock.locks import LockTable
 from raftlock.raft import Raft, RaftConfig
 from raftlock.server.config import ServerConfig
 from raftlock.server.driver import Driver, DriverConfig
 from raftlock.server.handshake import BootstrapSet
-from raftlock.server.jobs import load_table
+from raftlock.server.jobs import Loaded, load_snapshot
 from raftlock.storage import Disk, Prepared, Recovered, Store, StoreConfig
 from raftlock.telemetry.counters import Counters
 from raftlock_wire.ids import NodeId
@@ -21,22 +23,41 @@ from raftlock_wire.membership import Membership, decode_membership
 
 
 def open_store(
-    disk: Disk, *, node_id: NodeId, segment_size: int, incarnation: str | None = None
+    disk: Disk,
+    *,
+    node_id: NodeId,
+    segment_size: int,
+    incarnation: str | None = None,
+    open_audit: Callable[[], AuditDisk] | None = None,
+    audit_rule: CutRule | None = None,
 ) -> "NodeStore":
-    """Open a data directory; format it first if it is empty, with a random incarnation if none is given."""
+    """Open a data directory; format it first if it is empty, with a random incarnation if none is given.
+
+    `open_audit` opens the directory of the audit, None: it is off. `audit_rule` is for tests: it must be every node's.
+    """
     if not Store.is_formatted(disk):
         Store.format(disk, node_id=node_id, incarnation=incarnation or secrets.token_hex(16))
     store, recovered = Store.open(
         disk, node_id=node_id, config=StoreConfig(segment_size=segment_size)
     )
-    return NodeStore(store, recovered)
+    return NodeStore(store, recovered, open_audit() if open_audit is not None else None, audit_rule)
 
 
 class NodeStore:
     """Who this node is, as its disk says."""
 
-    def __init__(self, store: Store, recovered: Recovered) -> None:
+    def __init__(
+        self,
+        store: Store,
+        recovered: Recovered,
+        audit_disk: AuditDisk | None,
+        audit_rule: CutRule | None,
+    ) -> None:
         self.store = store
+        self.audit: AuditLog | None = None
+        """From `make_driver` on, where the audit is on."""
+        self._audit_disk = audit_disk
+        self._audit_rule = audit_rule
         self._recovered = recovered
         self.node_id = recovered.node_id
         self.incarnation = recovered.incarnation
@@ -67,7 +88,9 @@ class NodeStore:
             pass
         recovered = self._recovered
         snapshot = recovered.snapshot
-        table = LockTable() if snapshot is None else load_table(self.store, snapshot)
+        loaded = (
+            Loaded(LockTable(), None) if snapshot is None else load_snapshot(self.store, snapshot)
+        )
         first = (
             self.first_membership if snapshot is None else decode_membership(snapshot.membership)
         )
@@ -86,6 +109,15 @@ class NodeStore:
             now_us=now_us,
         )
         assert self.cluster_id is not None
+        if self._audit_disk is not None:
+            keep = Keep(size=config.audit_size, age_us=config.audit_hours * 3_600_000_000)
+            self.audit = AuditLog(
+                self._audit_disk, cluster_id=self.cluster_id, rule=self._audit_rule, keep=keep
+            )
+            self.audit.recover(
+                snapshot_index=snapshot.index if snapshot is not None else 0,
+                state=loaded.audit_state,
+            )
         return Driver(
             config=DriverConfig(
                 node_id=self.node_id,
@@ -93,11 +125,12 @@ class NodeStore:
                 logged_renewal_ttl_ms=self.logged_renewal_ttl_ms,
                 stall_us=config.election_min_ms * 1_000,
                 snapshot_log_size=config.snapshot_log_size,
+                audit=self.audit is not None,
                 pid=os.getpid(),
                 trace=config.log_level == "debug",
             ),
             raft=raft,
-            table=table,
+            table=loaded.table,
             applied=snapshot,
             membership=first,
             counters=Counters() if config.metrics == "on" else None,
@@ -106,3 +139,5 @@ class NodeStore:
     def close(self) -> None:
         """Close the files and let go of the directory."""
         self.store.close()
+        if self._audit_disk is not None:
+            self._audit_disk.close()

@@ -12,6 +12,7 @@ import time
 from typing import Any, Protocol
 
 from raftlock.server import handshake
+from raftlock.server.audit_jobs import AuditJob, AuditRunner
 from raftlock.server.clients import goodbye
 from raftlock.server.config import ServerConfig
 from raftlock.server.disk_thread import DiskThread
@@ -60,7 +61,8 @@ class Node:
         self._loop = asyncio.get_running_loop()
         self._rng = random.SystemRandom()
         self._driver: Driver | None = None
-        self._disk: DiskThread | None = None
+        self._disk: DiskThread[Job] | None = None
+        self._audit: DiskThread[AuditJob] | None = None
         self._failure: BaseException | None = None
         self._stopped = asyncio.Event()
         self._stopping = False
@@ -107,8 +109,9 @@ class Node:
             if self._http is not None:
                 await self._http.stop()
             await self._peers.stop()
-            if self._disk is not None and self._failure is None:
-                self._disk.stop()
+            for thread in (self._disk, self._audit):
+                if thread is not None and self._failure is None:
+                    thread.stop()
             self._store.close()
         if self._failure is not None:
             raise self._failure
@@ -117,8 +120,18 @@ class Node:
         """Begin to take part in the cluster that the store knows."""
         self._driver = self._store.make_driver(self._config, now_us=self._now_us(), rng=self._rng)
         self.runner = TimedRunner(self._store.store)
-        self._disk = DiskThread(self.runner, done=self._job_done, failed=self.fail)
+        self._disk = DiskThread(
+            self.runner, name="raftlock-disk", done=self._job_done, failed=self.fail
+        )
         self._disk.start()
+        if self._store.audit is not None:
+            self._audit = DiskThread(
+                AuditRunner(self._store.audit),
+                name="raftlock-audit",
+                done=self._audit_job_done,
+                failed=self.fail,
+            )
+            self._audit.start()
         self._peers.start()
         # Everything built so far lives as long as the process: the collector need not look at it again (decision 17).
         gc.collect()
@@ -200,6 +213,9 @@ class Node:
         assert self._disk is not None
         for job in effects.jobs:
             self._disk.submit(job)
+        for audit_job in effects.audit_jobs:
+            assert self._audit is not None
+            self._audit.submit(audit_job)
         for peer, payload in effects.peer_frames:
             if self._peers.send(peer, payload):
                 self.meter.to_peers.add(len(payload))
@@ -234,6 +250,13 @@ class Node:
         assert self._driver is not None
         self._driver.job_done(job, result)
         self.wake()
+
+    def _audit_job_done(self, job: AuditJob, result: Any) -> None:
+        assert self._driver is not None
+        self._driver.audit_job_done(job, result)
+        # Nearly all of them change nothing that a turn would act on, and the next turn takes them.
+        if self._driver.wants_audit_jobs:
+            self.wake()
 
     # clients
 

@@ -11,7 +11,7 @@ from raftlock.server.origin import Origin
 from raftlock.server.peer_codec import encode_forward_result
 from raftlock_wire.codec import pack
 from raftlock_wire.ids import NodeId
-from raftlock_wire.limits import FRAME_MESSAGES_MAX
+from raftlock_wire.limits import FRAME_MESSAGES_MAX, SESSION_TTL_MS_MAX
 from raftlock_wire.messages import Event, Op
 from raftlock_wire.status import Status
 
@@ -65,5 +65,21 @@ def note_attached(origin: Origin, answers: list[Answer]) -> None:
     """Attach the sessions whose open_session or attach was just answered OK (R6)."""
     for answer in answers:
         code = origin.opening.pop(answer[0], None)
-        if code in (Op.OPEN_SESSION, Op.ATTACH) and answer[1] == Status.OK:
+        opens = code in (Op.OPEN_SESSION, Op.ATTACH) and answer[1] == Status.OK
+        if opens and _names_session(answer):
             origin.attached.add(answer[3])
+
+
+def _names_session(answer: Answer) -> bool:
+    """Return whether an OK is that of an open_session or attach: [id, OK, true, session, ttl_ms, count].
+
+    A client that uses one id for two requests must not attach a session by the answer to the other: it could name
+    any session without its nonce. The answer to an acquire has the same shape, but a token where this has a ttl, and
+    tokens begin far above the longest ttl of a session (T1).
+    """
+    return (
+        len(answer) == 6
+        and type(answer[3]) is int
+        and type(answer[4]) is int
+        and answer[4] <= SESSION_TTL_MS_MAX
+    )

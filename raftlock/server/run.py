@@ -8,6 +8,7 @@ import sys
 
 import uvloop
 
+from raftlock.audit import AUDIT_DIRECTORY
 from raftlock.server.config import ServerConfig
 from raftlock.server.membership_store import NodeStore, open_store
 from raftlock.server.node import Node
@@ -27,8 +28,18 @@ def serve(config: ServerConfig) -> None:
     logs.event(log, "starting", data_dir=config.data_dir, pid=os.getpid())
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     config.data_dir.mkdir(parents=True, exist_ok=True)
+    disk = OsDisk(config.data_dir)
+
+    def open_audit() -> OsDisk:
+        (config.data_dir / AUDIT_DIRECTORY).mkdir(exist_ok=True)
+        disk.fsync_dir()
+        return OsDisk(config.data_dir / AUDIT_DIRECTORY)
+
     store = open_store(
-        OsDisk(config.data_dir), node_id=NodeId(config.node_id), segment_size=config.segment_size
+        disk,
+        node_id=NodeId(config.node_id),
+        segment_size=config.segment_size,
+        open_audit=open_audit if config.audit == "on" else None,
     )
     uvloop.run(_serve(config, store))
 

@@ -5,6 +5,7 @@ It owns the stream of the one snapshot being saved. It must not know files.
 
 from raftlock.locks import LockTable
 from raftlock.locks.snapshot import SnapshotStream
+from raftlock.server.auditing import Auditing
 from raftlock.server.jobs import SaveSnapshotJob
 from raftlock_wire.entry import Entry, EntryKind, SnapshotMeta
 from raftlock_wire.ids import Index, Term
@@ -18,7 +19,8 @@ PART_SIZE = 256 << 10
 class Snapshots:
     """Saves the table when the log since the last snapshot has grown enough."""
 
-    def __init__(self, *, log_size_max: int, membership: Membership) -> None:
+    def __init__(self, *, log_size_max: int, membership: Membership, auditing: Auditing) -> None:
+        self._auditing = auditing
         self._log_size_max = log_size_max
         self._log_size = 0
         self._last_size = 0
@@ -28,11 +30,13 @@ class Snapshots:
         self._stream: SnapshotStream | None = None
         self._first: SnapshotMeta | None = None
         self._part_under_way = False
+        self._streamed = False
 
     @property
     def wants_turn(self) -> bool:
         """Return whether the next part can be made at once."""
-        return self._stream is not None and not self._part_under_way
+        waits = self._part_under_way or (self._streamed and self._auditing.awaits_checkpoint)
+        return self._stream is not None and not waits
 
     def applied(self, entry: Entry) -> None:
         """Count an applied entry, and remember what names a snapshot made after it."""
@@ -48,6 +52,7 @@ class Snapshots:
         self._membership = meta.membership
         self._stream = None
         self._first = None
+        self._streamed = False
 
     def part_saved(self) -> None:
         """Learn that the part under way is on its way to the disk no longer."""
@@ -68,21 +73,28 @@ class Snapshots:
         while size < PART_SIZE:
             chunk = self._stream.next_chunk()
             if chunk is None:
+                self._streamed = True
                 break
             chunks.append(chunk)
             size += len(chunk)
         self._saved_size += size
+        # A snapshot lets the log be cut: it must not be durable before the audit of what it stands for is.
+        last = self._streamed and not self._auditing.awaits_checkpoint
+        if not chunks and not last:
+            return None
         first, self._first = self._first, None
-        last = chunk is None
         if last:
             self._stream = None
+            self._streamed = False
             self._last_size = self._saved_size
         self._part_under_way = True
-        return SaveSnapshotJob(first, tuple(chunks), last)
+        audit_state = self._auditing.state if last else None
+        return SaveSnapshotJob(first, tuple(chunks), last, audit_state)
 
     def _begin(self, table: LockTable, applied_index: Index) -> None:
         term, stamp_us, wall_us = self._last
         self._first = SnapshotMeta(applied_index, term, stamp_us, wall_us, self._membership, 0, b"")
         self._stream = table.begin_snapshot()
+        self._auditing.checkpoint(applied_index)
         self._log_size = 0
         self._saved_size = 0

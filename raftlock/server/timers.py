@@ -3,8 +3,8 @@
 It owns which keys are armed and when each is due. It does not know what a key is.
 
 A bucket costs one dict entry to arm and one to disarm, where a heap of single deadlines pays log n. A key that is
-armed again later stays in its old bucket and moves when that comes due, so a renewal is one dict write. What is
-disarmed after it moved leaves a dead entry; `dead` counts them, and `tidy` keeps them below the living.
+extended stays in its old bucket and moves when that comes due, so a renewal is one dict write. What is disarmed after
+it was extended leaves a dead entry, also when it is armed again; `tidy` keeps them below the living.
 """
 
 import heapq
@@ -20,22 +20,31 @@ Item = TypeVar("Item")
 
 
 class Timers(Generic[Item]):
-    """Which keys are due, in order of their deadlines to the bucket."""
+    """Which keys are due, in order of their deadlines to the bucket.
+
+    An item belongs to its key: a key that was extended, disarmed and armed again may come back with its first item.
+    """
 
     def __init__(self) -> None:
         self.deadlines: dict[int, int] = {}
         """Key to deadline, in microseconds: the truth. Buckets only say where to look."""
         self._buckets: dict[int, dict[int, Item]] = {}
         self._order: list[int] = []
-        self.dead = 0
+        self._entries = 0
+        """Entries in all buckets: one for each armed key, and the dead."""
         self._to_tidy: list[int] | None = None
         """Buckets that the pass under way has not looked at."""
 
     def __len__(self) -> int:
         return len(self.deadlines)
 
+    @property
+    def dead(self) -> int:
+        """Return how many entries stand for no deadline."""
+        return self._entries - len(self.deadlines)
+
     def arm(self, key: int, item: Item, deadline_us: int) -> None:
-        """Make `key` due at `deadline_us`, instead of any earlier deadline of it."""
+        """Make `key` due at `deadline_us`; if it is armed already, at a later deadline than it has."""
         known = key in self.deadlines
         self.deadlines[key] = deadline_us
         if not known:
@@ -57,8 +66,8 @@ class Timers(Generic[Item]):
         if deadline_us is None:
             return
         bucket = self._buckets.get(deadline_us // BUCKET_US)
-        if bucket is None or bucket.pop(key, None) is None:
-            self.dead += 1
+        if bucket is not None and bucket.pop(key, None) is not None:
+            self._entries -= 1
 
     def due(self, now_us: int, count_max: int) -> list[tuple[int, Item]]:
         """Return up to `count_max` keys whose deadline has passed, and disarm them. Never one early."""
@@ -71,10 +80,11 @@ class Timers(Generic[Item]):
             bucket = self._buckets[tick]
             while bucket and len(found) < count_max:
                 key, item = bucket.popitem()
+                self._entries -= 1
                 deadline_us = self.deadlines.get(key)
                 if deadline_us is None:
-                    self.dead -= 1
-                elif deadline_us > now_us:
+                    continue
+                if deadline_us > now_us:
                     self._place(key, item, deadline_us)
                 else:
                     del self.deadlines[key]
@@ -94,24 +104,32 @@ class Timers(Generic[Item]):
             if self.dead <= len(self.deadlines) + DEAD_ALLOWED:
                 return
             self._to_tidy = list(self._buckets)
-            # What dies from here on counts for the next pass.
-            self.dead = 0
         looked_at = 0
         while self._to_tidy and looked_at < TIDY_SLICE:
-            bucket = self._buckets.get(self._to_tidy.pop())
+            tick = self._to_tidy.pop()
+            bucket = self._buckets.get(tick)
             if bucket is not None:
                 looked_at += len(bucket)
-                for key in [key for key in bucket if key not in self.deadlines]:
-                    del bucket[key]
+                self._tidy_bucket(tick, bucket)
         if not self._to_tidy:
             self._to_tidy = None
+
+    def _tidy_bucket(self, tick: int, bucket: dict[int, Item]) -> None:
+        """Leave in a bucket what is due in it: a key that was armed anew may lie in several."""
+        for key, item in list(bucket.items()):
+            deadline_us = self.deadlines.get(key)
+            if deadline_us is None or deadline_us // BUCKET_US != tick:
+                del bucket[key]
+                self._entries -= 1
+                if deadline_us is not None:
+                    self._place(key, item, deadline_us)
 
     def clear(self) -> None:
         """Forget everything."""
         self.deadlines.clear()
         self._buckets.clear()
         self._order.clear()
-        self.dead = 0
+        self._entries = 0
         self._to_tidy = None
 
     def keys(self) -> Iterator[int]:
@@ -124,4 +142,6 @@ class Timers(Generic[Item]):
         if bucket is None:
             bucket = self._buckets[tick] = {}
             heapq.heappush(self._order, tick)
-        bucket[key] = item
+        if key not in bucket:
+            bucket[key] = item
+            self._entries += 1

@@ -21,6 +21,8 @@ EVENTS = {
     "snapshot_saved": "The state was saved; the log before it is no longer needed.",
     "snapshot_installed": "The leader's snapshot replaced this node's state.",
     "snapshot_refused": "What the leader sent was not the snapshot that it named.",
+    "audit_segment": "A segment of the audit is complete and durable; its digest is the same on every node.",
+    "audit_gap": "Entries are not in this node's audit, and why; the other nodes have them.",
     "bad_peer_frame": "A member sent what is no message; its link is closed.",
     "request": "At debug level: a frame of requests, where it came in, was sent on, or was let in at the leader.",
     "http_request": "At debug level: an HTTP request was answered.",

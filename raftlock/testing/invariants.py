@@ -27,6 +27,8 @@ SAFETY: dict[str, str] = {
     "no orphans": "each lease and session of a serving leader is armed, or its end is on its way (guarantee 7)",
     "same key same grant": "one request key is granted at most once (guarantee 6)",
     "honest outcome": "what a client was told to have failed never takes effect afterwards (R4, guarantee 9)",
+    "audit verifies": "each node's audit is one unbroken chain, but for what a snapshot of the leader skipped (decision 15)",
+    "same audit": "finished audit segments are the same bytes on every node (decision 15)",
     "linearizable reads": "get and check show a state between their request and their answer (guarantee 1)",
     "history": "what the clients saw fits one order of grants and ends (guarantee 1)",
     "bounded queues": "every queue, window and budget stays within its limit (decision 16)",
@@ -37,6 +39,7 @@ SAFETY: dict[str, str] = {
 LIVENESS: dict[str, str] = {
     "leader within bounded time": "after the faults stop, a leader serves within bounded time",
     "no spinning": "a node does not take turn after turn at once without doing anything (decision 17)",
+    "audit goes on": "a run of half a minute finishes audit segments",
     "all answered": "after the faults stop, every request of every client is answered",
     "all drained": "when nobody wants anything any more, no lock, waiter or session is left (guarantee 7)",
 }

@@ -100,7 +100,8 @@ class Nemesis:
         node = self._any(fault.pick)
         if node.up:
             self.crashes += 1
-            node.disk.crash_after(int(fault.amount * 30))
+            disk = node.audit_disk if fault.way < 0.3 else node.disk
+            disk.crash_after(int(fault.amount * 30))
 
     def _crash_in_start(self, fault: Fault) -> None:
         """Lose power, and once more between two calls of the next start."""
@@ -408,6 +409,7 @@ class Nemesis:
         cluster.network.faults = NetworkFaults()
         for node in cluster.nodes.values():
             node.disk.crash_after(None)
+            node.audit_disk.crash_after(None)
             node.disk.slow = 1.0
             node.disk.capacity = None
             node.tear_next_turn = False

@@ -5,6 +5,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from raftlock.audit import CutRule
+from raftlock.server.audit_jobs import AuditJob, AuditRunner
 from raftlock.server.config import ServerConfig
 from raftlock.server.driver import Driver
 from raftlock.server.effects import Effects
@@ -18,6 +20,8 @@ from raftlock.testing.invariants import Violation
 from raftlock.testing.world import World
 from raftlock_wire.ids import NodeId
 
+AUDIT_RULE = CutRule(block_size=1 << 11, segment_size=1 << 14, span_us=7_000_000)
+"""Small, so that a run of half a minute makes many segments."""
 WALL_START_US = 1_800_000_000_000_000
 SNAPSHOT_CHUNK_SIZE = 700
 SPINS_MAX = 30
@@ -71,6 +75,7 @@ class SimNode:
         self._slept_us = 0
         self.wall_offset_us = WALL_START_US
         self.disk = FaultyDisk(rng=world.stream(f"disk {config.node_id}"))
+        self.audit_disk = FaultyDisk(rng=world.stream(f"audit disk {config.node_id}"))
         self.store: NodeStore | None = None
         self.driver: Driver | None = None
         self._durable_index = 0
@@ -92,6 +97,9 @@ class SimNode:
         self._jobs: deque[Job] = deque()
         self._job_running = False
         self._runner: JobRunner | None = None
+        self._audit_jobs: deque[AuditJob] = deque()
+        self._audit_job_running = False
+        self._audit_runner: AuditRunner | None = None
         self._postponed: list[Callable[[], None]] = []
 
     @property
@@ -146,6 +154,8 @@ class SimNode:
             node_id=self.node_id,
             segment_size=self._sizes.segment,
             incarnation=f"{self._rng.getrandbits(128):032x}",
+            open_audit=lambda: self.audit_disk,
+            audit_rule=AUDIT_RULE,
         )
         return self.store
 
@@ -183,6 +193,10 @@ class SimNode:
         self._jobs.clear()
         self._job_running = False
         self.driver = driver
+        assert store.audit is not None
+        self._audit_runner = AuditRunner(store.audit)
+        self._audit_jobs.clear()
+        self._audit_job_running = False
         self._world.note(
             f"n{self.node_id} starts term={driver.raft.term} log={driver.raft.last_index} "
             f"applied={driver.applied_index}"
@@ -201,6 +215,7 @@ class SimNode:
         if isinstance(error, OSError):
             # No room, or a sync that fails once more: the process ends, and another start may do.
             self.disk.kill()
+            self.audit_disk.kill()
             return
         if not self.rotten:
             raise Violation("recovery", text)
@@ -211,12 +226,14 @@ class SimNode:
         """Kill the process and cut the power of its disk: what was not synced may be gone."""
         self._end("loses power")
         self.disk.crash()
+        self.audit_disk.crash()
         self._around.crashed(self)
 
     def kill(self, why: str = "is killed") -> None:
         """End the process only: the page cache stays."""
         self._end(why)
         self.disk.kill()
+        self.audit_disk.kill()
         self._around.crashed(self)
 
     def _end(self, how: str) -> None:
@@ -236,7 +253,9 @@ class SimNode:
     def replace_disk(self) -> None:
         """Put an empty disk in the place of the one that it had. The node is down."""
         self._world.note(f"n{self.node_id} gets an empty disk")
-        self.disk = FaultyDisk(rng=self._world.stream(f"disk {self.node_id} {self._world.now_us}"))
+        now_us = self._world.now_us
+        self.disk = FaultyDisk(rng=self._world.stream(f"disk {self.node_id} {now_us}"))
+        self.audit_disk = FaultyDisk(rng=self._world.stream(f"audit disk {self.node_id} {now_us}"))
         self.rotten = False
         self._durable_index = self._last_index = 0
         self.out_of_service = ""
@@ -294,6 +313,8 @@ class SimNode:
             self._tear(effects)
         self._jobs.extend(effects.jobs)
         self._run_next_job()
+        self._audit_jobs.extend(effects.audit_jobs)
+        self._run_next_audit_job()
         self._around.carry_out(self, effects)
         if torn:
             self.cut_power()
@@ -369,3 +390,32 @@ class SimNode:
 
         self.when_running(done)
         self._run_next_job()
+
+    # the audit
+
+    def _run_next_audit_job(self) -> None:
+        if self._audit_job_running or not self._audit_jobs or self.driver is None:
+            return
+        self._audit_job_running = True
+        job = self._audit_jobs.popleft()
+        life = self.life
+        self._world.after(self._rng.randint(20, 3_000), lambda: self._do_audit(job, life))
+
+    def _do_audit(self, job: AuditJob, life: int) -> None:
+        if self.life != life or self._audit_runner is None:
+            return
+        try:
+            result = self._audit_runner.run(job)
+        except CrashPoint:
+            self.cut_power()
+            return
+        self._audit_job_running = False
+
+        def done(result: Any = result) -> None:
+            assert self.driver is not None
+            self.driver.audit_job_done(job, result)
+            if self.driver.wants_audit_jobs:
+                self.wake()
+
+        self.when_running(done)
+        self._run_next_audit_job()

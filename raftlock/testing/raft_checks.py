@@ -12,7 +12,6 @@ from raftlock.server.jobs import WriteJob
 from raftlock.server.peer_codec import (
     REQUEST_VOTE,
     REQUEST_VOTE_RESULT,
-    to_message,
 )
 from raftlock.server.peer_codec import decode as decode_peer
 from raftlock.testing.invariants import Violation
@@ -65,7 +64,7 @@ class RaftChecks:
             before = entry.term
 
     def _vote_leaves(self, node: SimNode, peer: int, payload: bytes) -> None:
-        message = to_message(decode_peer(payload))
+        message = decode_peer(payload)
         pre_vote, granted = getattr(message, "pre_vote", False), getattr(message, "granted", None)
         term = int(getattr(message, "term", 0))
         if pre_vote:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from raftlock.client.handles import Handle
+from raftlock.testing.audit import check_audit
 from raftlock.testing.bounds import small_bounds
 from raftlock.testing.cluster import SimCluster
 from raftlock.testing.invariants import Violation
@@ -198,3 +199,4 @@ def _check_end(cluster: SimCluster) -> None:
     if leader is not None:
         monitor.leases.check_budgets(leader)
     monitor.history.check()
+    check_audit(cluster.nodes)

@@ -9,9 +9,11 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
 from unittest.mock import patch
 
+from raftlock.audit import AuditLog
 from raftlock.client import asking
 from raftlock.raft import election, replication, state
 from raftlock.server import leading, lease_clock, leases
+from raftlock.server.auditing import Auditing
 from raftlock.storage.small_files import VoteFile
 from raftlock.testing.disk import SimDisk
 from raftlock.testing.run import SeedResult, run_seed
@@ -100,6 +102,10 @@ PLANTED: dict[str, Patches] = {
     "a lease clock that is the node's own": lambda: [
         patch.object(lease_clock.LeaseClock, "continue_from", _own_clock)
     ],
+    "a snapshot that does not wait for the audit": lambda: [
+        patch.object(Auditing, "awaits_checkpoint", False)
+    ],
+    "an audit that is never synced": lambda: [patch.object(AuditLog, "_sync", lambda *a: None)],
     "nothing is ever expired": lambda: [
         patch.object(leading.Leading, "propose_due", _propose_nothing)
     ],

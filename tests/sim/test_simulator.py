@@ -73,6 +73,7 @@ def test_every_kind_of_fault_can_be_carried_out() -> None:
         "an answer to entries that does not wait for the disk",
         "renewals answered without a quorum",
         "a sync that does not sync",
+        "a snapshot that does not wait for the audit",
     ],
 )
 def test_a_planted_bug_is_caught(name: str) -> None:

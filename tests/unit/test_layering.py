@@ -12,6 +12,7 @@ ALLOWED = {
     "raftlock.locks": {"raftlock_wire"},
     "raftlock.storage": {"raftlock_wire"},
     "raftlock.transport": {"raftlock_wire"},
+    "raftlock.audit": {"raftlock_wire"},
     "raftlock.client": {"raftlock_wire"},
     "raftlock.telemetry": {"raftlock_wire"},
     "raftlock.server": {
@@ -21,8 +22,15 @@ ALLOWED = {
         "raftlock.storage",
         "raftlock.transport",
         "raftlock.telemetry",
+        "raftlock.audit",
     },
-    "raftlock.cli": {"raftlock_wire", "raftlock.client", "raftlock.server", "raftlock.storage"},
+    "raftlock.cli": {
+        "raftlock_wire",
+        "raftlock.client",
+        "raftlock.server",
+        "raftlock.storage",
+        "raftlock.audit",
+    },
 }
 IMPURE = {
     "asyncio", "uvloop", "socket", "os", "pathlib", "time", "datetime", "random", "threading", "logging", "queue",
@@ -33,12 +41,13 @@ PURE = [
     "raftlock/raft",
     "raftlock/locks",
     *(f"raftlock/storage/{name}.py" for name in ("disk", "errors", "records", "small_files", "snapshots", "store", "wal")),
+    *(f"raftlock/audit/{name}.py" for name in ("chain", "format", "log", "verify")),
     *(f"raftlock/client/{name}.py" for name in ("acquiring", "asking", "errors", "handles", "session", "values")),
     *(f"raftlock/telemetry/{name}.py" for name in ("counters", "histogram", "metrics")),
     *(
         f"raftlock/server/{name}.py"
         for name in (
-            "batcher", "clients", "door", "driver", "effects", "handshake", "jobs", "leading", "lease_clock", "leases",
+            "audit_jobs", "auditing", "batcher", "clients", "door", "driver", "effects", "handshake", "jobs", "leading", "lease_clock", "leases",
             "origin", "outbox", "peer_codec", "reads", "snapshots", "timers",
         )
     ),

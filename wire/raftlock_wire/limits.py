@@ -52,6 +52,8 @@ ORDINARY_REQUESTS_MAX = 65_536
 """Requests of the ordinary budget without an answer, over all connections."""
 RESERVED_REQUESTS_MAX = 262_144
 """What all other requests may add to that; each item of a renew counts as one."""
+AUDIT_UNDER_WAY_SIZE_MAX = 64 << 20
+"""Bytes that were applied and not yet recorded; beyond it apply waits for the audit."""
 UNSERVED_SIZE_MAX = 64 << 20
 """Bytes of frames that a new leader holds until it has applied an entry of its own term."""
 CONNECTIONS_MAX = 20_000

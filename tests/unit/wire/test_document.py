@@ -25,6 +25,7 @@ FIELDS = [
     if field.name != "what"
 ]
 INTERNAL = {
+    "AUDIT_UNDER_WAY_SIZE_MAX",
     "PEER_FRAME_SIZE_MAX",
     "STEPS_PER_COMMAND_MAX",
     "EXPIRIES_PER_ENTRY_MAX",

@@ -1,0 +1,165 @@
+"""`raftlock audit`: a node's audit segments on its disk, also while it runs."""
+
+import json
+import sys
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+
+from raftlock.audit import AUDIT_DIRECTORY, AuditDamaged
+from raftlock.audit.names import rows_of
+from raftlock.audit.reader import Directory, Follower
+from raftlock.audit.verify import Report, verify
+from raftlock.cli.common import emit, fail, json_option
+from raftlock_wire.errors import BadFrame
+
+LOOK_EVERY_S = 0.5
+
+_data_option = click.option(
+    "--data",
+    type=click.Path(file_okay=False, path_type=Path),
+    envvar="RAFTLOCK_DATA_DIR",
+    default=Path(".raftlock"),
+    show_default=True,
+    help="The node's data directory (also RAFTLOCK_DATA_DIR); of a `raftlock dev`, its first node's.",
+)
+
+
+@click.group(name="audit")
+def audit() -> None:
+    """Read the audit that a node keeps: every command of the log with its result, in a chain of hashes.
+
+    It reads the node's disk, so run it there. docs/audit.md says what is recorded and what is not.
+    """
+
+
+@audit.command()
+@_data_option
+@click.option("-n", "--lines", type=click.IntRange(0), default=10, show_default=True)
+@click.option("-f", "--follow", is_flag=True, help="Go on with what comes, until Ctrl-C.")
+@click.option("--resource", help="Only what is about this resource.")
+@click.option("--all", "everything", is_flag=True, help="Also timers that found nothing to end.")
+def tail(data: Path, lines: int, follow: bool, resource: str | None, everything: bool) -> None:
+    """Print the last records, one JSON object a line.
+
+    \b
+    Example: raftlock audit tail --data /var/lib/raftlock -n 100 --resource order:7 -f
+    Exit codes: 0 done; 1 there is no audit, or it is damaged.
+    """
+    directory = find(data)
+    try:
+        rows, position = last_rows(directory, lines, resource, everything=everything)
+        for row in rows:
+            show(row)
+        if follow:
+            follower = Follower(directory, after=position)
+            while True:
+                for row in rows_from(follower, resource, everything=everything):
+                    show(row)
+                sys.stdout.flush()
+                time.sleep(LOOK_EVERY_S)
+    except (AuditDamaged, BadFrame) as error:
+        fail(f"{directory.path}: {error}")
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+@audit.command(name="verify")
+@_data_option
+@json_option
+def verify_command(data: Path, as_json: bool) -> None:
+    """Check every hash, and that each segment follows the one before.
+
+    The digest that it prints stands for everything up to that index: it is the same on every node of the cluster.
+
+    \b
+    Example: raftlock audit verify --data /var/lib/raftlock
+    Exit codes: 0 all is whole (gaps that the node noted are listed); 1 damaged, with file and offset, or no audit.
+    """
+    directory = find(data)
+    report = verify(directory)
+    emit(as_json, as_values(report), as_text(report))
+    if report.damages:
+        fail(f"{directory.path}: {report.damages[0]}")
+
+
+def find(data: Path) -> Directory:
+    """Return the audit directory in or under `data`. End with a message if there is none."""
+    found = [p for p in (data, *sorted(data.glob("node-*"))) if (p / AUDIT_DIRECTORY).is_dir()]
+    if not found:
+        fail(f"{data} holds no {AUDIT_DIRECTORY}: --data takes the data directory of a node")
+    return Directory(found[0] / AUDIT_DIRECTORY)
+
+
+def last_rows(
+    directory: Directory, lines: int, resource: str | None, *, everything: bool
+) -> tuple[Iterable[dict[str, Any]], int]:
+    """Return the last rows that fit, and up to which index was read. Read back as far as it takes, and no further."""
+    segments = directory.segments()
+    back = 0
+    while True:
+        start = len(segments) - back
+        after = segments[start][0] - 1 if start < len(segments) else 0
+        if not back and segments:
+            after = segments[-1][1]
+        follower = Follower(directory, after=after)
+        rows = deque(rows_from(follower, resource, everything=everything), maxlen=lines)
+        if len(rows) == lines or back >= len(segments):
+            return rows, follower.position
+        back = min(len(segments), max(1, 2 * back))
+
+
+def rows_from(
+    follower: Follower, resource: str | None, *, everything: bool
+) -> Iterator[dict[str, Any]]:
+    """Return the rows of what is new."""
+    for record in follower.poll():
+        for row in rows_of(record, everything=everything):
+            if resource is None or row.get("resource") == resource:
+                yield row
+
+
+def show(row: dict[str, Any]) -> None:
+    """Print a row without the fields that say nothing."""
+    said = {name: value for name, value in row.items() if value is not None and value != ""}
+    click.echo(json.dumps(said, ensure_ascii=False))
+
+
+def as_values(report: Report) -> dict[str, Any]:
+    """Return the report in plain values."""
+    return {
+        "ok": not report.damages,
+        "segments": report.segments,
+        "first": report.first,
+        "last": report.last,
+        "entries": report.entries,
+        "commands": report.commands,
+        "digest": report.digest.hex(),
+        "open_last": report.open_last,
+        "gaps": [{"first": a, "last": b, "reason": why} for a, b, why in report.gaps],
+        "damages": [
+            {"file": d.file, "offset": d.offset, "problem": d.problem} for d in report.damages
+        ],
+    }
+
+
+def as_text(report: Report) -> str:
+    """Return the report for people."""
+    lines = []
+    if report.segments:
+        whole = f"{report.segments} segments, index {report.first} to {report.last}"
+        lines.append(f"{whole}: {report.entries} entries, {report.commands} commands")
+        lines.append(f"digest {report.digest.hex()} at index {report.last}")
+    else:
+        lines.append("no finished segment yet")
+    if report.first > 1:
+        lines.append(f"it begins at index {report.first}: older segments were deleted, or removed")
+    if report.open_last:
+        lines.append(f"the segment under way shows up to index {report.open_last}")
+    lines += [f"gap {a} to {b}: {why}" for a, b, why in report.gaps]
+    lines += [f"DAMAGED {damage}" for damage in report.damages]
+    return "\n".join(lines)

@@ -1,0 +1,52 @@
+"""What must hold of the nodes' audit at the end of a simulated run: chains verify, and segments are the same bytes."""
+
+from collections.abc import Mapping
+
+from raftlock.audit.format import parse_name
+from raftlock.audit.verify import Report, verify
+from raftlock.testing.disk import SimDisk
+from raftlock.testing.invariants import Violation
+from raftlock.testing.node import SimNode
+
+
+class SimSource:
+    """A simulated directory, as `verify` reads it."""
+
+    def __init__(self, disk: SimDisk) -> None:
+        self._disk = disk
+
+    def list(self) -> list[str]:
+        """See Source."""
+        return self._disk.list()
+
+    def read(self, name: str) -> bytes:
+        """See Source."""
+        return self._disk.pread(name, 0, self._disk.size(name))
+
+
+def check_audit(nodes: Mapping[int, SimNode]) -> dict[int, Report]:
+    """Raise Violation unless every node's audit verifies and no two of them differ in a segment."""
+    reports: dict[int, Report] = {}
+    segments: dict[int, tuple[int, str, bytes]] = {}
+    for node_id, node in nodes.items():
+        source = SimSource(node.audit_disk)
+        reports[node_id] = report = verify(source)
+        if report.damages:
+            raise Violation("audit verifies", f"n{node_id}: {report.damages[0]}")
+        for first, last, reason in report.gaps:
+            # Only a snapshot from the leader may leave one: no crash may.
+            if reason != "snapshot":
+                raise Violation("audit verifies", f"n{node_id}: gap {first} to {last}: {reason}")
+        for name in source.list():
+            parsed = parse_name(name)
+            if parsed is None or parsed[2] != "seg":
+                continue
+            data = source.read(name)
+            other, other_name, known = segments.setdefault(parsed[0], (node_id, name, data))
+            if (other_name, known) != (name, data):
+                raise Violation(
+                    "same audit", f"{name} of n{node_id} is not {other_name} of n{other}"
+                )
+    if not segments:
+        raise Violation("audit goes on", "no node has finished an audit segment")
+    return reports
