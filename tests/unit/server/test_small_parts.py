@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from raftlock.locks import LockTable
+from raftlock.server.auditing import Auditing
 from raftlock.server.clients import Clients
 from raftlock.server.effects import Effects
 from raftlock.server.jobs import SaveSnapshotJob
@@ -210,7 +211,11 @@ def saved(snapshots: Snapshots, table: LockTable, index: int) -> list[SaveSnapsh
 def test_a_snapshot_is_begun_when_the_log_has_grown_enough() -> None:
     """By bytes since the last one, an overhead for each entry counted; then anew."""
     table = Log().table
-    snapshots = Snapshots(log_size_max=2 * (100 + ENTRY_OVERHEAD_SIZE), membership=members_of(1))
+    snapshots = Snapshots(
+        log_size_max=2 * (100 + ENTRY_OVERHEAD_SIZE),
+        membership=members_of(1),
+        auditing=Auditing(on=False),
+    )
     seen = []
     for index in range(1, 6):
         snapshots.applied(entry(index))
@@ -222,7 +227,7 @@ def test_a_snapshot_is_begun_when_the_log_has_grown_enough() -> None:
 def test_a_snapshot_is_named_by_the_entry_before_it() -> None:
     """Index, term, stamps and the membership in force there."""
     table = Log().table
-    snapshots = Snapshots(log_size_max=1, membership=members_of(1))
+    snapshots = Snapshots(log_size_max=1, membership=members_of(1), auditing=Auditing(on=False))
     change = entry(1, kind=EntryKind.MEMBERSHIP)._replace(data=members_of(3).encode())
     snapshots.applied(change)
     snapshots.applied(entry(2))
@@ -241,7 +246,7 @@ def test_a_large_snapshot_goes_in_parts_one_at_a_time() -> None:
     session = log.open()
     for slot in range(1_500):
         log.acquire(session, f"r{slot}", slot=slot, metadata={"k": "v" * 300})
-    snapshots = Snapshots(log_size_max=1, membership=members_of(1))
+    snapshots = Snapshots(log_size_max=1, membership=members_of(1), auditing=Auditing(on=False))
     snapshots.applied(entry(log.index))
     first = snapshots.next_part(log.table, Index(log.index))
     meanwhile = (snapshots.next_part(log.table, Index(log.index)), snapshots.wants_turn)
@@ -267,7 +272,7 @@ def test_an_installed_snapshot_ends_the_one_under_way() -> None:
     session = log.open()
     for slot in range(1_500):
         log.acquire(session, f"r{slot}", slot=slot, metadata={"k": "v" * 300})
-    snapshots = Snapshots(log_size_max=1, membership=members_of(1))
+    snapshots = Snapshots(log_size_max=1, membership=members_of(1), auditing=Auditing(on=False))
     snapshots.applied(entry(1))
     first = snapshots.next_part(log.table, Index(1))
     assert first is not None
