@@ -180,7 +180,9 @@ def on_append_entries(
     state.leader_heard_us = now_us
     state.reset_election_timer(now_us)
     if state.incoming is not None and state.incoming.installing:
-        # The log may be dropped by the snapshot that is being installed: nothing is added to it now.
+        # The log may be dropped by the snapshot that is being installed: nothing is added to it now. The leader hears
+        # this all the same: with another node down it would lose its majority for as long as the installation takes.
+        _refuse(state, sender, message)
         return
     prev, entries = message.prev_log_index, message.entries
     if prev < log.base_index:

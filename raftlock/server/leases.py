@@ -40,6 +40,8 @@ class Leases:
         self.sessions: Timers[int] = Timers()
         self.waits: Timers[Wait] = Timers()
         self._in_flight: dict[int, int] = {}
+        self._expiring: set[int] = set()
+        """Keys whose Expire is in flight: arming them again would lead to a second one of the same rev (L3)."""
         self._elected_us = 0
         self._arming: Iterator[int] | None = None
 
@@ -56,6 +58,7 @@ class Leases:
         self.sessions.clear()
         self.waits.clear()
         self._in_flight.clear()
+        self._expiring.clear()
         self._arming = None
 
     def start_arming(self, table: LockTable) -> None:
@@ -77,13 +80,13 @@ class Leases:
     def _arm(self, table: LockTable) -> Iterator[int]:
         elected = self._elected_us
         for session, ttl_ms in table.iter_sessions():
-            if session not in self.sessions.deadlines:
+            if session not in self.sessions.deadlines and -session not in self._expiring:
                 self.sessions.arm(session, session, elected + ttl_ms * 1_000)
             yield 1
         for bucket in range(table.bucket_count):
             grants = table.iter_grants(bucket)
             for grant in grants:
-                if grant.token not in self.locks.deadlines:
+                if grant.token not in self.locks.deadlines and grant.token not in self._expiring:
                     self._arm_grant(table, grant, elected, after_failover=True)
             yield 1 + len(grants)
         for session, slot, n, wait_ms in table.iter_waiters():
@@ -202,6 +205,7 @@ class Leases:
                 found.append(Due(token, now_us, command))
         for item in found:
             self.command_begins(item.key)
+            self._expiring.add(item.key)
         return found
 
     def expire_applied(self, table: LockTable, item: Due) -> bool:
@@ -209,6 +213,7 @@ class Leases:
 
         Return whether waiting renewals of the lease may go on.
         """
+        self._expiring.discard(item.key)
         if item.key > 0:
             current = table.lookup(item.command[2])
             if (

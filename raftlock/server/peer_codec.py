@@ -20,6 +20,7 @@ from raftlock_wire.codec import pack, unpack
 from raftlock_wire.entry import Entry, EntryKind, SnapshotMeta
 from raftlock_wire.errors import BadFrame
 from raftlock_wire.ids import Index, Term
+from raftlock_wire.membership import decode_membership
 
 REQUEST_VOTE = 1
 REQUEST_VOTE_RESULT = 2
@@ -141,6 +142,8 @@ def _decode_append(fields: list[Any]) -> AppendEntries:
         _check_types("an entry", entry, _ENTRY)
         if not 0 <= entry[1] < len(_KINDS):
             raise BadFrame(f"{entry[1]} is no kind of entry")
+        if _KINDS[entry[1]] is EntryKind.MEMBERSHIP:
+            decode_membership(entry[4])
     return AppendEntries(
         term=term,
         leader_id=leader_id,

@@ -192,6 +192,25 @@ def test_what_is_due_is_proposed_once_with_the_rev_of_now() -> None:
     )
 
 
+@pytest.mark.parametrize("kind", ["lock", "session"])
+def test_arming_leaves_out_what_is_about_to_end(kind: str) -> None:
+    """A lease that came due before a new leader's slices came to it is not armed again beside its Expire (L3)."""
+    log, session = table_with()
+    leases = elected(log, armed=False)
+    if kind == "lock":
+        grant = log.table.lookup("r")
+        assert grant is not None
+        leases.renew(grant, ELECTED_US)
+    else:
+        leases.keep_alive(session, 10_000, ELECTED_US)
+    first = due(leases, log, ELECTED_US + 20 * S)
+    while leases.arm_slice():
+        pass
+    armed = leases.locks.deadlines if kind == "lock" else leases.sessions.deadlines
+
+    assert (len(first), dict(armed)) == (1, {})
+
+
 def test_an_entry_carries_a_bounded_number_of_expiries(monkeypatch: pytest.MonkeyPatch) -> None:
     """The rest is in the next one, both kinds counted (decision 9)."""
     monkeypatch.setattr(module, "EXPIRIES_PER_ENTRY_MAX", 3)

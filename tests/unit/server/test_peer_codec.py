@@ -21,7 +21,7 @@ from raftlock_wire.codec import pack, unpack
 from raftlock_wire.entry import Entry, EntryKind, SnapshotMeta
 from raftlock_wire.errors import BadFrame
 from raftlock_wire.ids import Index, NodeId, Term
-from tests.unit.server.kit import Nodes
+from tests.unit.server.kit import Nodes, members_of
 
 numbers = st.integers(0, 1 << 53)
 terms = numbers.map(Term)
@@ -35,16 +35,19 @@ metas = st.builds(SnapshotMeta, indexes, terms, numbers, numbers, st.binary(), n
 def appends(draw: Any) -> AppendEntries:
     """Draw an AppendEntries whose entries follow prev_log_index."""
     prev = draw(st.integers(0, 1 << 40))
+    kinds = draw(st.lists(st.sampled_from(EntryKind), max_size=4))
     entries = tuple(
         Entry(
             Index(prev + i),
             draw(terms),
-            draw(st.sampled_from(EntryKind)),
+            kind,
             draw(numbers),
             draw(numbers),
-            draw(st.binary()),
+            members_of(draw(st.integers(1, 5))).encode()
+            if kind is EntryKind.MEMBERSHIP
+            else draw(st.binary()),
         )
-        for i in range(1, draw(st.integers(0, 4)) + 1)
+        for i, kind in enumerate(kinds, 1)
     )
     return AppendEntries(
         term=draw(terms),
@@ -227,3 +230,21 @@ def test_a_node_goes_on_after_a_members_bad_frame(payload: bytes) -> None:
     nodes.run(50)
 
     assert nodes.leader() == leader
+
+
+def test_a_membership_that_is_none_is_refused_with_its_frame() -> None:
+    """An entry whose data is no membership closes the link; taken, it would end the node in a turn."""
+    bad = Entry(Index(5), Term(1), EntryKind.MEMBERSHIP, 0, 0, b"\x93\x01\x02\x03")
+    message = AppendEntries(
+        term=Term(1),
+        leader_id=NodeId(2),
+        prev_log_index=Index(4),
+        prev_log_term=Term(1),
+        entries=(bad,),
+        leader_commit=Index(0),
+        round=0,
+    )
+    frame = peer_codec.encode(message)
+
+    with pytest.raises(BadFrame):
+        peer_codec.decode(frame)
