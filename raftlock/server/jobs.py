@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from raftlock.locks import LockTable
-from raftlock.storage import BadSnapshot, SnapshotGone, Store
+from raftlock.storage import BadSnapshot, NoRoom, SnapshotGone, Store
 from raftlock_wire.codec import pack, unpack
 from raftlock_wire.entry import SnapshotMeta, Write
 from raftlock_wire.ids import NodeId
@@ -136,7 +136,12 @@ class JobRunner:
             case SaveSnapshotJob(first, chunks, last, audit_state):
                 if audit_state is not None:
                     chunks = (*chunks, pack((AUDIT_CHUNK, audit_state)))
-                return self._save(first, chunks, last=last)
+                try:
+                    return self._save(first, chunks, last=last)
+                except NoRoom:
+                    # Not an error of the disk (decision 12): the next one begins when the log has grown again.
+                    self._give_up()
+                    return None
             case CompactJob(meta):
                 return store.compact(meta)
             case ReadChunkJob(_, meta, offset, size):
@@ -153,12 +158,16 @@ class JobRunner:
                     return None
                 return load_snapshot(store, meta)
 
+    def _give_up(self) -> None:
+        snapshot, self._snapshot = self._snapshot, None
+        if snapshot is not None:
+            snapshot.abort()
+
     def _save(
         self, first: SnapshotMeta | None, chunks: Sequence[bytes], *, last: bool
     ) -> SnapshotMeta | None:
         if first is not None:
-            if self._snapshot is not None:
-                self._snapshot.abort()
+            self._give_up()
             self._snapshot = self._store.begin_snapshot(
                 index=first.index,
                 term=first.term,
@@ -166,6 +175,8 @@ class JobRunner:
                 wall_us=first.wall_us,
                 membership=first.membership,
             )
+        if self._snapshot is None:
+            return None
         for chunk in chunks:
             self._snapshot.append(chunk)
         if not last:

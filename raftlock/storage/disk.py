@@ -1,6 +1,7 @@
 """The disk port: the few calls that storage makes. Names are relative to the data directory, which has no folders.
 
-An implementation raises OSError for what fails; ENOSPC only from `create`, `extend` and `append`.
+An implementation raises OSError for what fails; ENOSPC from calls that make a file or make one longer, and, on file
+systems that copy on write, from any write.
 """
 
 from typing import Protocol
@@ -13,7 +14,7 @@ class Disk(Protocol):
         """Return the names of all files, sorted."""
 
     def lock(self) -> None:
-        """Take the directory for this process, until `close`. Raise BlockingIOError if another one has it."""
+        """Take the directory for this object, until `close`; again is fine. Raise BlockingIOError if another has it."""
 
     def create(self, name: str) -> None:
         """Make an empty file, or empty the one that is there."""

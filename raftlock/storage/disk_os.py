@@ -6,6 +6,8 @@ from pathlib import Path
 
 ZEROS = bytes(1 << 20)
 LOCK_NAME = "lock"
+NOT_OURS = frozenset((LOCK_NAME, "lost+found"))
+"""What may stand in a data directory and is no file of the node: a volume of its own has a `lost+found`."""
 
 
 class OsDisk:
@@ -30,10 +32,12 @@ class OsDisk:
 
     def list(self) -> list[str]:
         """See Disk."""
-        return sorted(name for name in os.listdir(self._path) if name != LOCK_NAME)
+        return sorted(name for name in os.listdir(self._path) if name not in NOT_OURS)
 
     def lock(self) -> None:
         """See Disk. The kernel lets go of the lock when the process ends, however it ends."""
+        if self._lock_fd is not None:
+            return
         fd = os.open(LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600, dir_fd=self._dir_fd)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

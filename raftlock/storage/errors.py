@@ -1,5 +1,9 @@
 """What can go wrong with a data directory. Each error names the file and, where it matters, the offset."""
 
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class StorageError(Exception):
     """Base of all errors about a data directory. The node does not start, or ends (decision 12)."""
@@ -18,7 +22,7 @@ class DiskFailed(StorageError):
 
 
 class NoRoom(StorageError):
-    """There is no room for another segment or snapshot. Nothing was written (decision 12)."""
+    """There is no room for another segment or snapshot. Nothing that anyone relies on was written (decision 12)."""
 
 
 class NotOurs(StorageError):
@@ -39,3 +43,14 @@ class BadSnapshot(StorageError):
 
 class SnapshotGone(StorageError):
     """The snapshot's file was replaced by a newer one."""
+
+
+@contextmanager
+def disk_errors(doing: str, *, asks_room: bool = False) -> Iterator[None]:
+    """Turn an error of the disk into DiskFailed, or NoRoom where room is only asked for (decision 12)."""
+    try:
+        yield
+    except OSError as error:
+        if asks_room and error.errno == errno.ENOSPC:
+            raise NoRoom(f"{doing}: {error}") from error
+        raise DiskFailed(f"{doing}: {error}") from error

@@ -119,8 +119,8 @@ def encode_entries(entries: Sequence[Entry]) -> bytes:
 
 
 def decode_entries(payload: bytes) -> list[Entry]:
-    """Decode what `encode_entries` gave. Raise ValueError for anything else."""
-    entries = []
+    """Decode what `encode_entries` gave for at least one entry. Raise ValueError for anything else."""
+    entries: list[Entry] = []
     offset = 0
     while offset < len(payload):
         if len(payload) - offset < _ENTRY.size:
@@ -128,8 +128,14 @@ def decode_entries(payload: bytes) -> list[Entry]:
         index, term, kind, stamp_us, wall_us, size = _ENTRY.unpack_from(payload, offset)
         offset += _ENTRY.size
         data = payload[offset : offset + size]
-        if len(data) != size or kind not in _KINDS:
-            raise ValueError("an entry is cut off or of an unknown kind")
+        if len(data) != size:
+            raise ValueError(f"entry {index} is cut off")
+        if kind not in _KINDS:
+            raise ValueError(f"entry {index} is of the unknown kind {kind}")
+        if entries and index != entries[-1].index + 1:
+            raise ValueError(f"entry {index} follows entry {entries[-1].index}")
         entries.append(Entry(Index(index), Term(term), _KINDS[kind], stamp_us, wall_us, data))
         offset += size
+    if not entries:
+        raise ValueError("a record of entries holds none")
     return entries

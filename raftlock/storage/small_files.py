@@ -1,6 +1,7 @@
 """The identity file and the two copies of the vote (decision 13): small, checksummed, replaced as a whole."""
 
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,6 +71,14 @@ def read_identity(disk: Disk) -> Identity:
         membership = decode_membership(first) if first is not None else None
     except (BadFrame, TypeError, ValueError) as error:
         raise Damaged(file=IDENTITY, offset=8, problem=str(error)) from error
+    for name, value, types in (
+        ("node_id", node_id, (int,)),
+        ("incarnation", incarnation, (str,)),
+        ("cluster_id", cluster_id, (str, type(None))),
+        ("logged_renewal_ttl_ms", ttl_ms, (int, type(None))),
+    ):
+        if not isinstance(value, types) or isinstance(value, bool):
+            raise Damaged(file=IDENTITY, offset=8, problem=f"{name} is {value!r:.60}")
     return Identity(
         node_id=NodeId(node_id),
         incarnation=incarnation,
@@ -88,10 +97,13 @@ class VoteFile:
 
     def write(self, hard_state: HardState) -> None:
         """Make a term and vote durable, both copies."""
+        self._write(hard_state, VOTES)
+
+    def _write(self, hard_state: HardState, names: Sequence[str]) -> None:
         self._sequence += 1
         data = _VOTE.pack(_VOTE_MAGIC, self._sequence, hard_state.term, hard_state.voted_for)
         data += _CRC.pack(crc32c(data))
-        for name in VOTES:
+        for name in names:
             self._disk.pwrite(name, 0, data)
             self._disk.fdatasync(name)
 
@@ -101,21 +113,26 @@ class VoteFile:
         for name in VOTES:
             disk.create(name)
         VoteFile(disk, 0).write(HardState(Term(0), NodeId(0)))
+        disk.fsync_dir()
 
     @staticmethod
     def recover(disk: Disk) -> tuple["VoteFile", HardState]:
         """Read the newer whole copy, and write it to both: what was read may be in the page cache only (decision 12)."""
-        copies = [copy for copy in (_read_vote(disk, name) for name in VOTES) if copy is not None]
+        copies = {name: copy for name in VOTES if (copy := _read_vote(disk, name)) is not None}
         if not copies:
             raise Damaged(
                 file=" and ".join(VOTES), offset=0, problem="neither copy of the vote is whole"
             )
-        sequence, hard_state = max(copies)
-        for name in VOTES:
+        newest = max(copies, key=copies.__getitem__)
+        sequence, hard_state = copies[newest]
+        # The newest copy comes last: the other may be torn by a crash in `write`, and a crash here, tearing the only
+        # whole one, would leave none.
+        names = [*(name for name in VOTES if name != newest), newest]
+        for name in names:
             if name not in disk.list():
                 disk.create(name)
         votes = VoteFile(disk, sequence)
-        votes.write(hard_state)
+        votes._write(hard_state, names)
         disk.fsync_dir()
         return votes, hard_state
 

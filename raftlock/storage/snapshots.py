@@ -11,7 +11,7 @@ from typing import Any
 from crc32c import crc32c
 
 from raftlock.storage.disk import Disk
-from raftlock.storage.errors import BadSnapshot, Damaged, SnapshotGone
+from raftlock.storage.errors import BadSnapshot, Damaged, SnapshotGone, disk_errors
 from raftlock_wire.codec import pack, unpack
 from raftlock_wire.entry import SnapshotMeta
 from raftlock_wire.errors import BadFrame
@@ -24,23 +24,28 @@ RECEIVING = "snapshot.receiving"
 _SIZES = struct.Struct(">II")
 _END = 0xFFFF_FFFF
 _READ_SIZE = 1 << 20
+_HEAD_SIZE_MAX = 1 << 20
 
 
 class SnapshotWriter:
-    """Writes one snapshot to a temporary file."""
+    """Writes one snapshot to a temporary file. Raises NoRoom if there is none; DiskFailed ends the process."""
 
     def __init__(self, disk: Disk, meta: SnapshotMeta) -> None:
         self._disk = disk
         self._meta = meta
         self._sha256 = hashlib.sha256()
+        self._crc = 0
         self._size = 0
-        disk.create(SAVING)
+        with disk_errors("writing a snapshot", asks_room=True):
+            disk.create(SAVING)
         head = pack([meta.index, meta.term, meta.stamp_us, meta.wall_us, meta.membership])
         self._write(MAGIC + _SIZES.pack(len(head), crc32c(head)) + head)
 
     def _write(self, data: bytes) -> None:
-        self._disk.pwrite(SAVING, self._size, data)
+        with disk_errors("writing a snapshot", asks_room=True):
+            self._disk.pwrite(SAVING, self._size, data)
         self._sha256.update(data)
+        self._crc = crc32c(data, self._crc)
         self._size += len(data)
 
     def append(self, chunk: bytes) -> None:
@@ -49,16 +54,19 @@ class SnapshotWriter:
 
     def finish(self) -> SnapshotMeta:
         """Sync the file, give it its name, and return what names it."""
-        self._write(_SIZES.pack(_END, 0))
+        self._write(_SIZES.pack(_END, self._crc))
         meta = self._meta._replace(size=self._size, sha256=self._sha256.digest())
-        self._disk.fdatasync(SAVING)
-        self._disk.rename(SAVING, file_name(meta))
-        self._disk.fsync_dir()
+        with disk_errors("writing a snapshot", asks_room=True):
+            self._disk.fdatasync(SAVING)
+        with disk_errors("giving a snapshot its name"):
+            self._disk.rename(SAVING, file_name(meta))
+            self._disk.fsync_dir()
         return meta
 
     def abort(self) -> None:
         """Give the snapshot up."""
-        self._disk.unlink(SAVING)
+        with disk_errors("giving a snapshot up"):
+            self._disk.unlink(SAVING)
 
 
 class SnapshotFiles:
@@ -76,22 +84,21 @@ class SnapshotFiles:
             if leftover in disk.list():
                 disk.unlink(leftover)
         names = [name for name in disk.list() if name.startswith(PREFIX) and name.endswith(SUFFIX)]
-        for old in names[:-1]:
-            disk.unlink(old)
         if not names:
             return None
         name = names[-1]
-        sha256 = hashlib.sha256()
-        size = disk.size(name)
-        for offset in range(0, size, _READ_SIZE):
-            sha256.update(disk.pread(name, offset, _READ_SIZE))
-        meta = _read_head(disk, name)._replace(size=size, sha256=sha256.digest())
-        for _ in _chunks(disk, name):
-            pass
+        meta, _ = _read_head(disk, name)
         if file_name(meta) != name:
             raise Damaged(file=name, offset=0, problem=f"it says it is {file_name(meta)}")
+        for _ in _spans(disk, name):
+            pass
+        size = disk.size(name)
+        meta = meta._replace(size=size, sha256=_sha256(disk, name, size))
         # What was read may be in the page cache only (decision 12).
         disk.fdatasync(name)
+        # Only now, so that a damaged one leaves what it would have replaced.
+        for old in names[:-1]:
+            disk.unlink(old)
         return meta
 
     def remove_older(self, meta: SnapshotMeta) -> None:
@@ -109,15 +116,18 @@ class SnapshotFiles:
         return self._disk.pread(name, offset, size)
 
     def chunks(self, meta: SnapshotMeta) -> Iterator[bytes]:
-        """Return the chunks of a snapshot, each verified."""
-        return _chunks(self._disk, file_name(meta))
+        """Return the chunks of a snapshot, each verified; the file as a whole is, once all are taken."""
+        name = file_name(meta)
+        for offset, size in _spans(self._disk, name):
+            yield self._disk.pread(name, offset, size)
 
     def store_chunk(self, meta: SnapshotMeta, offset: int, data: bytes) -> int:
         """Store a part of a received snapshot, in order. Return the offset that comes next."""
         if self._receiving != meta or offset == 0:
             self._disk.create(RECEIVING)
             self._receiving, self._received = meta, 0
-        if offset == self._received:
+        # What is longer than its name says is not stored; `install` refuses it.
+        if offset == self._received and offset + len(data) <= meta.size:
             self._disk.pwrite(RECEIVING, offset, data)
             self._received += len(data)
         return self._received
@@ -127,16 +137,29 @@ class SnapshotFiles:
         disk = self._disk
         if self._receiving != meta or self._received != meta.size:
             raise BadSnapshot(f"{self._received} of {meta.size} bytes were received")
-        sha256 = hashlib.sha256()
-        for offset in range(0, meta.size, _READ_SIZE):
-            sha256.update(disk.pread(RECEIVING, offset, _READ_SIZE))
         self._receiving = None
-        if sha256.digest() != meta.sha256:
+        try:
+            self._check_received(meta)
+        except BadSnapshot:
             disk.unlink(RECEIVING)
-            raise BadSnapshot("the SHA-256 of what was received is another one")
+            raise
         disk.fdatasync(RECEIVING)
         disk.rename(RECEIVING, file_name(meta))
         disk.fsync_dir()
+
+    def _check_received(self, meta: SnapshotMeta) -> None:
+        """Verify now what `recover` will: a file in place that cannot be read would keep the node from starting."""
+        disk = self._disk
+        if _sha256(disk, RECEIVING, meta.size) != meta.sha256:
+            raise BadSnapshot("the SHA-256 of what was received is another one")
+        try:
+            head, _ = _read_head(disk, RECEIVING)
+            for _ in _spans(disk, RECEIVING):
+                pass
+        except Damaged as error:
+            raise BadSnapshot(f"what was received is no snapshot: {error}") from error
+        if head != meta._replace(size=0, sha256=b""):
+            raise BadSnapshot(f"what was received says it is {file_name(head)}")
 
 
 def file_name(meta: SnapshotMeta) -> str:
@@ -144,12 +167,20 @@ def file_name(meta: SnapshotMeta) -> str:
     return f"{PREFIX}{meta.index:020d}-{meta.term:016d}{SUFFIX}"
 
 
-def _read_head(disk: Disk, name: str) -> SnapshotMeta:
+def _sha256(disk: Disk, name: str, size: int) -> bytes:
+    sha256 = hashlib.sha256()
+    for offset in range(0, size, _READ_SIZE):
+        sha256.update(disk.pread(name, offset, _READ_SIZE))
+    return sha256.digest()
+
+
+def _read_head(disk: Disk, name: str) -> tuple[SnapshotMeta, bytes]:
+    """Return what a snapshot says of itself, without size and hash, and the bytes before its first chunk."""
     start = disk.pread(name, 0, len(MAGIC) + _SIZES.size)
     if len(start) != len(MAGIC) + _SIZES.size or not start.startswith(MAGIC):
         raise Damaged(file=name, offset=0, problem="it does not begin as a snapshot does")
     size, crc = _SIZES.unpack(start[len(MAGIC) :])
-    head = disk.pread(name, len(start), min(size, 1 << 20))
+    head = disk.pread(name, len(start), min(size, _HEAD_SIZE_MAX))
     if len(head) != size or crc32c(head) != crc:
         raise Damaged(file=name, offset=len(start), problem="the head is damaged")
     try:
@@ -157,24 +188,40 @@ def _read_head(disk: Disk, name: str) -> SnapshotMeta:
         index, term, stamp_us, wall_us, membership = fields
     except (BadFrame, TypeError, ValueError) as error:
         raise Damaged(file=name, offset=len(start), problem=str(error)) from error
-    return SnapshotMeta(Index(index), Term(term), stamp_us, wall_us, membership, 0, b"")
+    numbers = (index, term, stamp_us, wall_us)
+    if any(type(n) is not int or n < 0 for n in numbers) or not isinstance(membership, bytes):
+        raise Damaged(file=name, offset=len(start), problem=f"the head says {fields!r:.120}")
+    meta = SnapshotMeta(Index(index), Term(term), stamp_us, wall_us, membership, 0, b"")
+    return meta, start + head
 
 
-def _chunks(disk: Disk, name: str) -> Iterator[bytes]:
-    start = disk.pread(name, 0, len(MAGIC) + _SIZES.size)
-    offset = len(start) + int(_SIZES.unpack(start[len(MAGIC) :])[0])
+def _spans(disk: Disk, name: str) -> Iterator[tuple[int, int]]:
+    """Yield offset and size of each chunk, verified, with no more than _READ_SIZE of it in memory."""
+    _, start = _read_head(disk, name)
+    offset, whole_crc = len(start), crc32c(start)
     file_size = disk.size(name)
     while True:
         sizes = disk.pread(name, offset, _SIZES.size)
         if len(sizes) != _SIZES.size:
             raise Damaged(file=name, offset=offset, problem="the file ends before its end")
         size, crc = _SIZES.unpack(sizes)
-        if size == _END and crc == 0:
-            if offset + _SIZES.size != file_size:
-                raise Damaged(file=name, offset=offset, problem="something follows the end")
+        begin = offset + _SIZES.size
+        if size == _END:
+            _check_end(name, offset, at_end=begin == file_size, crc=crc, whole_crc=whole_crc)
             return
-        chunk = disk.pread(name, offset + _SIZES.size, min(size, file_size))
-        if len(chunk) != size or crc32c(chunk) != crc:
+        whole_crc = crc32c(sizes, whole_crc)
+        chunk_crc = 0
+        for at in range(begin, min(begin + size, file_size), _READ_SIZE):
+            part = disk.pread(name, at, min(_READ_SIZE, begin + size - at))
+            chunk_crc, whole_crc = crc32c(part, chunk_crc), crc32c(part, whole_crc)
+        if begin + size > file_size or chunk_crc != crc:
             raise Damaged(file=name, offset=offset, problem="a chunk is damaged")
-        yield chunk
-        offset += _SIZES.size + size
+        yield begin, size
+        offset = begin + size
+
+
+def _check_end(name: str, offset: int, *, at_end: bool, crc: int, whole_crc: int) -> None:
+    if not at_end:
+        raise Damaged(file=name, offset=offset, problem="something follows the end")
+    if crc != whole_crc:
+        raise Damaged(file=name, offset=offset, problem="the checksum of the file does not fit")

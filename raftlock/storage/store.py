@@ -3,20 +3,18 @@
 It owns the order in which they are written and recovered (decisions 10 to 14).
 """
 
-import errno
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
-from typing import TypeVar
 
 from raftlock.storage.disk import Disk
 from raftlock.storage.errors import (
     ClusterMismatch,
     Damaged,
     DirectoryInUse,
-    DiskFailed,
     NoRoom,
     NotOurs,
+    disk_errors,
 )
 from raftlock.storage.small_files import (
     IDENTITY,
@@ -27,12 +25,10 @@ from raftlock.storage.small_files import (
     write_identity,
 )
 from raftlock.storage.snapshots import SnapshotFiles, SnapshotWriter
-from raftlock.storage.wal import PREFIX, Wal
+from raftlock.storage.wal import PREFIX, SEGMENT_SIZE_MIN, Wal
 from raftlock_wire.entry import Entry, HardState, SnapshotMeta, Write
 from raftlock_wire.ids import Index, NodeId, Term
 from raftlock_wire.membership import Membership
-
-Result = TypeVar("Result")
 
 
 class Prepared(Enum):
@@ -48,6 +44,12 @@ class StoreConfig:
     """Sizes in bytes."""
 
     segment_size: int = 64 << 20
+
+    def __post_init__(self) -> None:
+        if self.segment_size < SEGMENT_SIZE_MIN:
+            raise ValueError(
+                f"segment_size is {self.segment_size}, and {SEGMENT_SIZE_MIN} is the least"
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +87,8 @@ class Store:
     @staticmethod
     def is_formatted(disk: Disk) -> bool:
         """Return whether the directory is a node's. Raise NotOurs if it holds other things."""
-        names = disk.list()
+        with disk_errors("listing the data directory"):
+            names = disk.list()
         if IDENTITY in names:
             return True
         # Formatting that was cut off left at most these; a log or a snapshot without an identity is not ours to erase.
@@ -99,18 +102,33 @@ class Store:
     @staticmethod
     def format(disk: Disk, *, node_id: NodeId, incarnation: str) -> None:
         """Make an empty directory a node's. Raise NotOurs if it is one already."""
+        # Locked before it is looked at: of two processes that find it empty, the later one would erase the other's votes.
+        Store._lock(disk)
         if Store.is_formatted(disk):
             raise NotOurs("the data directory is formatted already")
-        VoteFile.create(disk)
-        write_identity(disk, Identity(node_id=node_id, incarnation=incarnation))
+        with disk_errors("formatting the data directory"):
+            VoteFile.create(disk)
+            write_identity(disk, Identity(node_id=node_id, incarnation=incarnation))
+
+    @staticmethod
+    def _lock(disk: Disk) -> None:
+        with disk_errors("locking the data directory"):
+            try:
+                disk.lock()
+            except BlockingIOError as error:
+                raise DirectoryInUse("another process has this data directory open") from error
 
     @staticmethod
     def open(disk: Disk, *, node_id: NodeId, config: StoreConfig) -> tuple["Store", Recovered]:
         """Read everything, verify it, and make it durable again before it is used (decision 12)."""
-        try:
-            disk.lock()
-        except BlockingIOError as error:
-            raise DirectoryInUse("another process has this data directory open") from error
+        Store._lock(disk)
+        if not Store.is_formatted(disk):
+            raise NotOurs("the data directory is not formatted")
+        with disk_errors("reading the data directory"):
+            return Store._recover(disk, node_id, config)
+
+    @staticmethod
+    def _recover(disk: Disk, node_id: NodeId, config: StoreConfig) -> tuple["Store", Recovered]:
         identity = read_identity(disk)
         if identity.node_id != node_id:
             raise NotOurs(f"the data directory is node {identity.node_id}'s, not node {node_id}'s")
@@ -175,7 +193,8 @@ class Store:
             first_membership=membership,
             logged_renewal_ttl_ms=logged_renewal_ttl_ms,
         )
-        self._fatal(lambda: write_identity(self._disk, self._identity))
+        with disk_errors("writing the identity file"):
+            write_identity(self._disk, self._identity)
 
     # the log
 
@@ -189,15 +208,18 @@ class Store:
         )
         entries = _merged(writes)
         if hard_state is not None:
-            self._fatal(lambda: self._votes.write(hard_state))
+            with disk_errors("writing the vote file"):
+                self._votes.write(hard_state)
         if entries:
-            self._fatal(lambda: self._wal.append(entries))
+            with disk_errors("writing the log"):
+                self._wal.append(entries)
             self._note(entries)
         return writes[-1].number
 
     def seal(self) -> None:
         """Seal the log, 20 ms after the last write."""
-        self._fatal(self._wal.seal)
+        with disk_errors("sealing the log"):
+            self._wal.seal()
 
     @property
     def spare_is_ready(self) -> bool:
@@ -209,11 +231,10 @@ class Store:
         if self._wal.spare_is_ready:
             return Prepared.READY
         try:
-            self._wal.prepare_slice()
-        except OSError as error:
-            if error.errno == errno.ENOSPC:
-                return Prepared.NO_ROOM
-            raise DiskFailed(f"preallocating a segment: {error}") from error
+            with disk_errors("preallocating a segment"):
+                self._wal.prepare_slice()
+        except NoRoom:
+            return Prepared.NO_ROOM
         return Prepared.READY if self._wal.spare_is_ready else Prepared.MORE
 
     # snapshots
@@ -227,35 +248,37 @@ class Store:
 
     def compact(self, meta: SnapshotMeta) -> None:
         """Remove what a durable snapshot replaces: older snapshots, then log segments."""
-
-        def remove() -> None:
+        with disk_errors("removing what a snapshot replaces"):
             self._snapshots.remove_older(meta)
             self._wal.compact(meta.index)
 
-        self._fatal(remove)
-
     def read_snapshot(self, meta: SnapshotMeta, offset: int, size: int) -> bytes:
         """Return a part of a snapshot's file. Raise SnapshotGone if a newer one replaced it."""
-        return self._snapshots.read(meta, offset, size)
+        with disk_errors("reading a snapshot"):
+            return self._snapshots.read(meta, offset, size)
 
     def snapshot_chunks(self, meta: SnapshotMeta) -> Iterator[bytes]:
         """Return the chunks of a snapshot as they were appended."""
-        return self._snapshots.chunks(meta)
+        with disk_errors("reading a snapshot"):
+            yield from self._snapshots.chunks(meta)
 
     def store_chunk(self, meta: SnapshotMeta, offset: int, data: bytes) -> int:
-        """Store a part of a received snapshot. Return the offset that comes next."""
-        return self._fatal(lambda: self._snapshots.store_chunk(meta, offset, data))
+        """Store a part of a received snapshot. Return the offset that comes next. Raise NoRoom if there is none."""
+        with disk_errors("storing a received snapshot", asks_room=True):
+            return self._snapshots.store_chunk(meta, offset, data)
 
     def install_snapshot(self, meta: SnapshotMeta) -> None:
         """Put a received snapshot in place; drop the log unless it contains its index and term (decision 12)."""
-        self._fatal(lambda: self._snapshots.install(meta))
-        if self._term_at(meta.index) != meta.term:
-            self._fatal(self._drop_log)
-        self._fatal(lambda: self._snapshots.remove_older(meta))
+        with disk_errors("installing a snapshot"):
+            self._snapshots.install(meta)
+            if self._term_at(meta.index) != meta.term:
+                self._drop_log()
+            self._snapshots.remove_older(meta)
 
     def free_bytes(self) -> int:
         """Return how much room is left."""
-        return self._disk.free_bytes()
+        with disk_errors("asking for the free room"):
+            return self._disk.free_bytes()
 
     @property
     def log_bytes(self) -> int:
@@ -283,15 +306,6 @@ class Store:
         if index > self._last_index:
             return None
         return next((term for first, term in reversed(self._terms) if first <= index), None)
-
-    @staticmethod
-    def _fatal(action: Callable[[], Result]) -> Result:
-        try:
-            return action()
-        except OSError as error:
-            if error.errno == errno.ENOSPC:
-                raise NoRoom(f"the disk is full: {error}") from error
-            raise DiskFailed(f"the disk failed: {error}") from error
 
 
 def _merged(writes: Sequence[Write]) -> list[Entry]:

@@ -3,17 +3,19 @@
 It owns the segment files. It must not know votes, snapshots or what entries mean.
 """
 
+import errno
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from raftlock.storage.disk import Disk
-from raftlock.storage.errors import Damaged
+from raftlock.storage.errors import Damaged, NoRoom
 from raftlock.storage.records import (
     ENTRIES,
     RECORD_HEADER_SIZE,
     RECORD_MAGIC,
     SEAL,
     SEGMENT_HEADER_SIZE,
+    RecordHeader,
     SegmentHeader,
     decode_entries,
     decode_record_header,
@@ -29,6 +31,7 @@ from raftlock_wire.ids import Index
 SPARE = "segment.spare"
 REWRITE = "segment.tmp"
 PREFIX, SUFFIX = "wal-", ".log"
+SEGMENT_SIZE_MIN = 4 << 10
 SLICE_SIZE = 1 << 20
 """Bytes that are preallocated at a time, so that a log write never waits for a whole segment."""
 
@@ -77,19 +80,22 @@ class Wal:
 
     def _record(self, payload: bytes, kind: int) -> None:
         size = RECORD_HEADER_SIZE + len(payload)
+        if kind != SEAL:
+            # Behind each record there is room for its seal, which therefore never waits for a segment, nor lacks one.
+            size += RECORD_HEADER_SIZE
         header = b""
         if not self.segments or self._offset + size > self.segments[-1].size:
             header = self._next_segment(size)
         segment = self.segments[-1]
-        self._number += 1
+        number = self._number + 1
         record, crc = encode_record(
-            payload, number=self._number, segment=segment.number, kind=kind, seed=self._seed
+            payload, number=number, segment=segment.number, kind=kind, seed=self._seed
         )
         # The header of a new segment goes with its first record: one write, one sync.
         self._disk.pwrite(segment.name, self._offset - len(header), header + record)
         self._disk.fdatasync(segment.name)
         self._offset += len(record)
-        self._seed = crc
+        self._number, self._seed = number, crc
 
     def _next_segment(self, record_size: int) -> bytes:
         """Put a preallocated segment into use. Return its header, not written yet."""
@@ -108,11 +114,19 @@ class Wal:
         return encode_segment_header(SegmentHeader(number, size, self._seed))
 
     def _fill_spare(self, size: int) -> None:
-        if not self._spare_size:
-            self._disk.create(SPARE)
-        self._disk.append_zeros(SPARE, size)
-        self._disk.fdatasync(SPARE)
-        self._spare_size += size
+        disk, filled = self._disk, self._spare_size
+        # Begun anew after an error: what an append that failed half-way has left is not counted on.
+        self._spare_size = 0
+        try:
+            if not filled:
+                disk.create(SPARE)
+            disk.append_zeros(SPARE, size)
+            disk.fdatasync(SPARE)
+        except OSError as error:
+            if error.errno == errno.ENOSPC:
+                raise NoRoom(f"preallocating {SPARE}: {error}") from error
+            raise
+        self._spare_size = filled + size
 
     @property
     def spare_is_ready(self) -> bool:
@@ -120,7 +134,7 @@ class Wal:
         return self._spare_size >= self._segment_size
 
     def prepare_slice(self) -> None:
-        """Preallocate a part of the next segment. OSError ENOSPC: there is no room."""
+        """Preallocate a part of the next segment. Raise NoRoom if there is none."""
         self._fill_spare(min(SLICE_SIZE, self._segment_size - self._spare_size))
 
     # removing
@@ -160,61 +174,91 @@ class Wal:
                 disk.unlink(leftover)
         names = [name for name in disk.list() if name.startswith(PREFIX) and name.endswith(SUFFIX)]
         entries: list[Entry] = []
-        used = 0
-        for position, name in enumerate(names):
-            used = self._read_segment(name, entries, is_last=position == len(names) - 1)
+        for name in names:
+            self._read_segment(name, entries, is_last=name == names[-1])
         if self.segments:
-            self._rewrite_last(used)
+            self._rewrite_last()
         disk.fsync_dir()
         return entries
 
-    def _read_segment(self, name: str, entries: list[Entry], *, is_last: bool) -> int:
-        data = self._disk.pread(name, 0, self._disk.size(name))
-        header = decode_segment_header(data)
+    def _read_segment(self, name: str, entries: list[Entry], *, is_last: bool) -> None:
+        disk = self._disk
+        file_size = disk.size(name)
+        header = decode_segment_header(disk.pread(name, 0, SEGMENT_HEADER_SIZE))
         if header is None:
-            if is_last and _recognise(data, 0) is None and len(data) >= min(self._segment_size, 1):
-                # Its header is written with its first record: a torn first write leaves an empty segment.
-                self._disk.unlink(name)
-                return self._offset
-            raise Damaged(file=name, offset=0, problem="the segment's header is damaged")
-        if len(data) < header.size:
-            problem = f"the file has {len(data)} of {header.size} bytes"
-            raise Damaged(file=name, offset=len(data), problem=problem)
+            self._check_never_used(name, file_size, is_last=is_last)
+            disk.unlink(name)
+            return
         segment = Segment(header.number, header.size, Index(0))
         if segment.name != name:
             raise Damaged(file=name, offset=0, problem=f"it says it is segment {header.number}")
+        if file_size != header.size:
+            problem = f"the file has {file_size} of {header.size} bytes"
+            raise Damaged(file=name, offset=min(file_size, header.size), problem=problem)
         if self.segments:
             before = self.segments[-1]
             if header.number != before.number + 1 or header.seed != self._seed:
                 raise Damaged(file=name, offset=0, problem=f"it does not follow {before.name}")
             segment.last_index = before.last_index
         self._seed = header.seed
-        self.segments.append(segment)
+        data = disk.pread(name, 0, file_size)
         offset = self._read_records(segment, data, entries)
-        if not is_last:
-            self._check_end(segment, data, offset)
+        if is_last and offset == SEGMENT_HEADER_SIZE:
+            # Its first record was torn. The segment with the last record is the one before, and that is rewritten.
+            disk.unlink(name)
+            return
+        if not is_last and data.count(0, offset) != file_size - offset:
+            problem = "what follows is no record, and a later segment follows"
+            raise Damaged(file=name, offset=offset, problem=problem)
+        self.segments.append(segment)
         self._offset = offset
-        return offset
+
+    def _check_never_used(self, name: str, file_size: int, *, is_last: bool) -> None:
+        """Accept a segment without a header only if that was being written, with its first record, for the first time."""
+        if file_size < self._segment_size:
+            problem = f"it has no header, and {file_size} bytes of at least {self._segment_size}"
+            raise Damaged(file=name, offset=file_size, problem=problem)
+        number = name.removeprefix(PREFIX).removesuffix(SUFFIX)
+        data = self._disk.pread(name, 0, file_size)
+        used = not number.isdecimal() or (
+            _recognise(data, 0, segment=int(number), number_min=self._number + 1) is not None
+        )
+        if used or not is_last:
+            raise Damaged(file=name, offset=0, problem="the segment's header is damaged")
 
     def _read_records(self, segment: Segment, data: bytes, entries: list[Entry]) -> int:
+        """Take the records of a segment. Return where the last one ends."""
         offset = SEGMENT_HEADER_SIZE
         while True:
             header = decode_record_header(data[offset : offset + RECORD_HEADER_SIZE])
-            whole = False
-            if header is not None and header.segment == segment.number:
-                record = data[offset : offset + RECORD_HEADER_SIZE + header.size]
-                whole = record_is_whole(record, header, seed=self._seed)
-            if header is None or not whole:
-                self._check_tail(segment, data, offset)
+            if header is None:
+                self._check_tail(segment, data, offset, offset + 1)
                 return offset
-            if self._number and header.number != self._number + 1:
-                problem = f"record {header.number} follows record {self._number}"
-                raise Damaged(file=segment.name, offset=offset, problem=problem)
+            end = offset + RECORD_HEADER_SIZE + header.size
+            self._check_place(segment, header, offset, end)
+            record = data[offset:end]
+            if not record_is_whole(record, header, seed=self._seed):
+                self._check_tail(segment, data, offset, end)
+                return offset
             self._number, self._seed = header.number, header.crc
             self._sealed = header.kind == SEAL
             if header.kind == ENTRIES:
                 self._take(segment, offset, record[RECORD_HEADER_SIZE:], entries)
-            offset += RECORD_HEADER_SIZE + header.size
+            offset = end
+
+    def _check_place(self, segment: Segment, header: RecordHeader, offset: int, end: int) -> None:
+        """Refuse a record whose whole head does not belong here: no torn write leaves one."""
+        problem = None
+        if header.segment != segment.number:
+            problem = f"a record of segment {header.segment} stands in segment {segment.number}"
+        elif self._number and header.number != self._number + 1:
+            problem = f"record {header.number} follows record {self._number}"
+        elif end > segment.size:
+            problem = f"the record ends at {end}, behind the segment's end at {segment.size}"
+        elif header.kind not in (ENTRIES, SEAL):
+            problem = f"the record is of the unknown kind {header.kind}"
+        if problem is not None:
+            raise Damaged(file=segment.name, offset=offset, problem=problem)
 
     def _take(self, segment: Segment, offset: int, payload: bytes, entries: list[Entry]) -> None:
         try:
@@ -232,38 +276,38 @@ class Wal:
         entries += read
         segment.last_index = Index(max(segment.last_index, read[-1].index))
 
-    def _check_tail(self, segment: Segment, data: bytes, offset: int) -> None:
-        """Tell a torn tail from damage: behind damage a later record can be recognised (decision 10)."""
-        later = _recognise(data, offset + 1)
+    def _check_tail(self, segment: Segment, data: bytes, offset: int, behind: int) -> None:
+        """Tell a torn tail from damage: behind damage a later record can be recognised (decision 10).
+
+        What a record holds, if its head is whole, is passed over: a payload may look like a record.
+        """
+        # The number of a log's very first record is not known (compaction).
+        number_min = self._number + 2 if self._number else 0
+        later = _recognise(data, behind, segment=segment.number, number_min=number_min)
         if later is not None:
             problem = f"the record is damaged, and a later one stands at offset {later}"
             raise Damaged(file=segment.name, offset=offset, problem=problem)
 
-    def _check_end(self, segment: Segment, data: bytes, offset: int) -> None:
-        """A segment that another one follows ends in zeros, after its last record."""
-        if any(data[offset:]):
-            problem = "the record is damaged, and a later segment follows"
-            raise Damaged(file=segment.name, offset=offset, problem=problem)
-
-    def _rewrite_last(self, used: int) -> None:
+    def _rewrite_last(self) -> None:
         """Write the segment that holds the last record anew: what was read may be in the page cache only, and a torn
         tail must not stay where later records will not cover it (decision 12).
         """
         disk, segment = self._disk, self.segments[-1]
-        data = disk.pread(segment.name, 0, used)
+        data = disk.pread(segment.name, 0, self._offset)
         disk.create(REWRITE)
         disk.pwrite(REWRITE, 0, data)
-        disk.append_zeros(REWRITE, segment.size - used)
+        disk.append_zeros(REWRITE, segment.size - len(data))
         disk.fdatasync(REWRITE)
         disk.rename(REWRITE, segment.name)
         disk.fsync_dir()
 
 
-def _recognise(data: bytes, start: int) -> int | None:
-    """Return the offset of a record's header at or after `start`, or None."""
+def _recognise(data: bytes, start: int, *, segment: int, number_min: int) -> int | None:
+    """Return the offset of the head of a record at or after `start` that belongs in this place of the log, or None."""
     at = data.find(RECORD_MAGIC, start)
     while at >= 0:
-        if decode_record_header(data[at : at + RECORD_HEADER_SIZE]) is not None:
+        header = decode_record_header(data[at : at + RECORD_HEADER_SIZE])
+        if header is not None and header.segment == segment and header.number >= number_min:
             return at
         at = data.find(RECORD_MAGIC, at + 1)
     return None
