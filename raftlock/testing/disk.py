@@ -154,6 +154,10 @@ class SimDisk:
         """Return an independent copy."""
         return copy.deepcopy(self)
 
+    def reseed(self, seed: int) -> None:
+        """Draw what the next faults do anew."""
+        self._rng = random.Random(seed)
+
     def beside(self) -> "SimDisk":
         """Return the same directory as another process sees it, until the power is cut."""
         return copy.copy(self)
