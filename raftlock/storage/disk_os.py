@@ -114,9 +114,12 @@ class OsDisk:
         return stat.f_bavail * stat.f_frsize
 
     def close(self) -> None:
-        """See Disk."""
+        """See Disk. Again is fine: the numbers of the descriptors may be somebody else's by then."""
         for name in list(self._fds):
             self._drop(name)
-        os.close(self._dir_fd)
+        if self._dir_fd >= 0:
+            os.close(self._dir_fd)
+            self._dir_fd = -1
         if self._lock_fd is not None:
             os.close(self._lock_fd)
+            self._lock_fd = None

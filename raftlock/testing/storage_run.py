@@ -119,6 +119,26 @@ class Run:
         twin.entries = [e for e in twin.entries if e.index < start] + new
         self._write(Write(self._next(), vote, tuple(new)))
 
+    def write_again(self, entries: list[Entry]) -> None:
+        """Write these entries, as they are, in one record."""
+        self._write(Write(self._next(), None, tuple(entries)))
+
+    def write_together(self, *writes: tuple[int | None, tuple[int, ...]]) -> int:
+        """Make several writes durable at once; a new term or None, and sizes of entries; those of the n-th begin at index n."""
+        made = []
+        for number, (term, sizes) in enumerate(writes, 1):
+            vote = HardState(Term(term), NodeId(term)) if term is not None else None
+            if vote is not None:
+                self.twin.hard_state = vote
+            new = [
+                entry(number + i, self.twin.hard_state.term, size, self._rng)
+                for i, size in enumerate(sizes)
+            ]
+            self.twin.entries = [e for e in self.twin.entries if e.index < number] + new
+            made.append(Write(self._next(), vote, tuple(new)))
+        assert self.store.write(made) == made[-1].number
+        return made[-1].number
+
     def save_snapshot(self, index: int, *sizes: int) -> None:
         """Save a snapshot of the state after `index`, in chunks of these sizes."""
         meta = self.write_snapshot(self.store, index, *sizes)
