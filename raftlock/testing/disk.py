@@ -24,6 +24,8 @@ class Kept(Enum):
     SOME = auto()
     """Each write is kept, lost or torn; the directory operations up to some moment are kept."""
     NOTHING = auto()
+    HALF = auto()
+    """The first half of each write, and of the directory operations."""
     ALL = auto()
 
 
@@ -116,13 +118,17 @@ class SimDisk:
 
     def _kept_operations(self, kept: Kept) -> int:
         count = len(self._directory_log)
-        return {Kept.NOTHING: 0, Kept.ALL: count}.get(kept, self._rng.randint(0, count))
+        if kept is Kept.SOME:
+            return self._rng.randint(0, count)
+        return {Kept.NOTHING: 0, Kept.HALF: count // 2, Kept.ALL: count}[kept]
 
     def _settle(self, file: _File, kept: Kept) -> None:
         """Decide what of the unsynced writes becomes durable; there are none left."""
         for offset, data in file.unsynced:
             if kept is Kept.ALL:
                 _put(file.durable, offset, data)
+            elif kept is Kept.HALF:
+                _put(file.durable, offset, data[: len(data) // 2])
             elif kept is Kept.SOME:
                 self._tear(file, offset, data)
         file.unsynced.clear()

@@ -17,7 +17,7 @@ from raftlock_wire.entry import HardState
 from raftlock_wire.ids import NodeId, Term
 
 SEEDS = 6
-"""Draws of what a power cut leaves, besides nothing and all of it."""
+"""Draws of what a power cut leaves, besides nothing, half of each write, and all of it."""
 
 
 class Fate(NamedTuple):
@@ -38,10 +38,17 @@ class Fate(NamedTuple):
 FATES = (
     Fate(None),
     Fate(Kept.NOTHING),
+    Fate(Kept.HALF),
     Fate(Kept.ALL),
     *(Fate(Kept.SOME, seed) for seed in range(SEEDS)),
 )
-FATES_AT_START = (Fate(None), Fate(Kept.NOTHING), Fate(Kept.ALL), Fate(Kept.SOME, 1))
+FATES_AT_START = (
+    Fate(None),
+    Fate(Kept.NOTHING),
+    Fate(Kept.HALF),
+    Fate(Kept.ALL),
+    Fate(Kept.SOME, 1),
+)
 
 
 class Step(NamedTuple):
