@@ -93,9 +93,14 @@ def _no_rewrite(self: Wal) -> None:
     [
         (Wal, "_check_tail", _no_tail, Task(FLIPPED, LOG, step=997)),
         (VoteFile, "_write", _in_order, Task(INTERRUPTED, "vote")),
-        (SimDisk, "fdatasync", _not_synced, Task(INTERRUPTED, "append")),
-        (SimDisk, "fsync_dir", SimDisk._mutate, Task(INTERRUPTED, "append to a new segment")),
-        (Wal, "_rewrite_last", _no_rewrite, Task(INTERRUPTED, "append")),
+        (SimDisk, "fdatasync", _not_synced, Task(INTERRUPTED, "append", step=3)),
+        (
+            SimDisk,
+            "fsync_dir",
+            SimDisk._mutate,
+            Task(INTERRUPTED, "append to a new segment", step=2),
+        ),
+        (Wal, "_rewrite_last", _no_rewrite, Task(INTERRUPTED, "append", step=3)),
         (Wal, "_check_never_used", lambda *a, **k: None, Task(SHORTENED, LAST_SEGMENT, step=8)),
     ],
     ids=["tail", "votes", "fdatasync", "fsync_dir", "rewrite", "short segment"],

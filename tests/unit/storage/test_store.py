@@ -291,3 +291,14 @@ def test_several_writes_make_one_record() -> None:
         [f"pwrite {name}", f"fdatasync {name}"],
         [Index(i) for i in range(1, 6)],
     )
+
+
+def test_a_later_write_of_several_replaces_an_earlier_one() -> None:
+    """Also from its first entry on: only what the last write placed is there (decision 11)."""
+    run = run_on(MemoryDisk())
+    run.append(1)
+    newer = entries(2, 2, term=1, size=7)
+
+    run.store.write([Write(7, None, tuple(entries(2, 4))), Write(8, None, tuple(newer))])
+
+    assert run.open().entries[1:] == tuple(newer)
