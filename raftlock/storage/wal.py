@@ -43,7 +43,7 @@ class Segment:
     number: int
     size: int
     last_index: Index
-    """The highest index that any record up to its end placed; 0 if there is none."""
+    """The highest index that any of its records placed; 0 if there is none."""
 
     @property
     def name(self) -> str:
@@ -105,8 +105,7 @@ class Wal:
             self._fill_spare(size - self._spare_size)
         size, self._spare_size = self._spare_size, 0
         number = self.segments[-1].number + 1 if self.segments else 1
-        last_index = self.segments[-1].last_index if self.segments else Index(0)
-        segment = Segment(number, size, last_index)
+        segment = Segment(number, size, Index(0))
         disk.rename(SPARE, segment.name)
         disk.fsync_dir()
         self.segments.append(segment)
@@ -199,7 +198,6 @@ class Wal:
             before = self.segments[-1]
             if header.number != before.number + 1 or header.seed != self._seed:
                 raise Damaged(file=name, offset=0, problem=f"it does not follow {before.name}")
-            segment.last_index = before.last_index
         self._seed = header.seed
         data = disk.pread(name, 0, file_size)
         offset = self._read_records(segment, data, entries)

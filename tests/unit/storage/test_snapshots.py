@@ -269,3 +269,24 @@ def test_a_failing_disk_ends_a_snapshot(call: str) -> None:
 
     with pytest.raises(DiskFailed, match="snapshot"):
         saved(b"a", disk=disk)  # type: ignore[arg-type]
+
+
+def test_a_received_snapshot_is_durable_before_it_has_its_name() -> None:
+    """Sync, rename, sync of the directory, as for one of our own."""
+    good = saved(b"state").files[NAME]
+    disk = Diary()
+    files = SnapshotFiles(disk)
+    files.store_chunk(meta_of(good), 0, good)
+    disk.calls.clear()
+
+    files.install(meta_of(good))
+
+    assert disk.calls == [f"fdatasync {RECEIVING}", f"rename {RECEIVING} {NAME}", "fsync_dir"]
+
+
+def test_a_chunk_longer_than_its_file_is_refused() -> None:
+    """Also when its checksum is that of the bytes that are there."""
+    head = saved().files[NAME][:HEAD_SIZE]
+    chunk = (9_999).to_bytes(4, "big") + crc32c(b"abc").to_bytes(4, "big") + b"abc"
+
+    assert refusal(MemoryDisk({NAME: head + chunk})) == (NAME, HEAD_SIZE, "a chunk is damaged")
