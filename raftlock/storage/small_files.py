@@ -48,11 +48,16 @@ def write_identity(disk: Disk, identity: Identity) -> None:
     )
     data = _IDENTITY_MAGIC + body
     data += _CRC.pack(crc32c(data))
-    temporary = IDENTITY + ".tmp"
+    _replace(disk, IDENTITY, data)
+
+
+def _replace(disk: Disk, name: str, data: bytes) -> None:
+    """Put a file in another one's place: at any moment one of them is there as a whole."""
+    temporary = name + ".tmp"
     disk.create(temporary)
     disk.pwrite(temporary, 0, data)
     disk.fdatasync(temporary)
-    disk.rename(temporary, IDENTITY)
+    disk.rename(temporary, name)
     disk.fsync_dir()
 
 
@@ -97,15 +102,20 @@ class VoteFile:
 
     def write(self, hard_state: HardState) -> None:
         """Make a term and vote durable, both copies."""
-        self._write(hard_state, VOTES)
-
-    def _write(self, hard_state: HardState, names: Sequence[str]) -> None:
-        self._sequence += 1
-        data = _VOTE.pack(_VOTE_MAGIC, self._sequence, hard_state.term, hard_state.voted_for)
-        data += _CRC.pack(crc32c(data))
-        for name in names:
+        data = self._next(hard_state)
+        for name in VOTES:
             self._disk.pwrite(name, 0, data)
             self._disk.fdatasync(name)
+
+    def _replace(self, hard_state: HardState, names: Sequence[str]) -> None:
+        data = self._next(hard_state)
+        for name in names:
+            _replace(self._disk, name, data)
+
+    def _next(self, hard_state: HardState) -> bytes:
+        self._sequence += 1
+        data = _VOTE.pack(_VOTE_MAGIC, self._sequence, hard_state.term, hard_state.voted_for)
+        return data + _CRC.pack(crc32c(data))
 
     @staticmethod
     def create(disk: Disk) -> None:
@@ -125,15 +135,11 @@ class VoteFile:
             )
         newest = max(copies, key=copies.__getitem__)
         sequence, hard_state = copies[newest]
-        # The newest copy comes last: the other may be torn by a crash in `write`, and a crash here, tearing the only
-        # whole one, would leave none.
-        names = [*(name for name in VOTES if name != newest), newest]
-        for name in names:
-            if name not in disk.list():
-                disk.create(name)
+        # Neither copy may be written over: the newest may be the only whole one, when a crash tore the other, or be in
+        # the page cache only, when a process was killed or its sync failed, and then the other is the only durable one.
+        # So each is replaced as a whole, the newest last.
         votes = VoteFile(disk, sequence)
-        votes._write(hard_state, names)
-        disk.fsync_dir()
+        votes._replace(hard_state, [*(name for name in VOTES if name != newest), newest])
         return votes, hard_state
 
 

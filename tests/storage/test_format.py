@@ -79,6 +79,7 @@ def test_the_file_names_are_those_of_the_code() -> None:
         small_files.IDENTITY,
         small_files.IDENTITY + ".tmp",
         *small_files.VOTES,
+        *(f"{name}.tmp" for name in small_files.VOTES),
         f"{wal.PREFIX}%016d{wal.SUFFIX}",
         f"{snapshots.PREFIX}%020d-%016d{snapshots.SUFFIX}",
         wal.SPARE,

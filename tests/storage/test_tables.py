@@ -70,14 +70,17 @@ def _no_place(self: Wal, s: Segment, header: RecordHeader, offset: int, end: int
     """Take any record."""
 
 
-def _in_order(
-    self: VoteFile,
-    hard_state: HardState,
-    names: Sequence[str],
-    inner: Callable[..., None] = VoteFile._write,
-) -> None:
-    """Write the copies in one order, at a start too."""
-    inner(self, hard_state, sorted(names))
+def _in_order(self: VoteFile, hard_state: HardState, names: Sequence[str]) -> None:
+    """Write over the copies at a start, in the order of their names: the only whole one may be torn."""
+    self.write(hard_state)
+
+
+def _newest_last(self: VoteFile, hard_state: HardState, names: Sequence[str]) -> None:
+    """Write over the copies at a start, the newest last: the only durable one may be torn."""
+    data = self._next(hard_state)
+    for name in names:
+        self._disk.pwrite(name, 0, data)
+        self._disk.fdatasync(name)
 
 
 def _not_synced(self: SimDisk, name: str) -> None:
@@ -92,7 +95,8 @@ def _no_rewrite(self: Wal) -> None:
     ("target", "name", "bug", "task"),
     [
         (Wal, "_check_tail", _no_tail, Task(FLIPPED, LOG, step=997)),
-        (VoteFile, "_write", _in_order, Task(INTERRUPTED, "vote")),
+        (VoteFile, "_replace", _in_order, Task(INTERRUPTED, "vote")),
+        (VoteFile, "_replace", _newest_last, Task(INTERRUPTED, "vote")),
         (SimDisk, "fdatasync", _not_synced, Task(INTERRUPTED, "append", step=3)),
         (
             SimDisk,
@@ -103,7 +107,15 @@ def _no_rewrite(self: Wal) -> None:
         (Wal, "_rewrite_last", _no_rewrite, Task(INTERRUPTED, "append", step=3)),
         (Wal, "_check_never_used", lambda *a, **k: None, Task(SHORTENED, LAST_SEGMENT, step=8)),
     ],
-    ids=["tail", "votes", "fdatasync", "fsync_dir", "rewrite", "short segment"],
+    ids=[
+        "tail",
+        "votes",
+        "votes, newest last",
+        "fdatasync",
+        "fsync_dir",
+        "rewrite",
+        "short segment",
+    ],
 )
 def test_a_planted_bug_is_seen(
     target: type, name: str, bug: Callable[..., None], task: Task

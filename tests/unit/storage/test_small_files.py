@@ -105,8 +105,8 @@ def test_two_damaged_copies_are_refused() -> None:
         VoteFile.recover(disk)
 
 
-def test_a_start_touches_the_newest_copy_last() -> None:
-    """A crash in a vote's write leaves one whole copy; a crash in the start after it must not tear that one."""
+def test_a_start_replaces_the_newest_copy_last() -> None:
+    """Neither copy is written over, for it may be the only whole one, or the only durable one."""
     orders = {}
     for damaged, whole in ((A, B), (B, A)):
         disk = Diary()
@@ -114,15 +114,17 @@ def test_a_start_touches_the_newest_copy_last() -> None:
         disk.files[damaged] = disk.files[damaged][:10]
         disk.calls.clear()
         VoteFile.recover(disk)
-        orders[whole] = [call for call in disk.calls if call.startswith("pwrite")]
+        orders[whole] = [call for call in disk.calls if call.startswith(("pwrite", "rename"))]
 
-    assert orders == {B: [f"pwrite {A}", f"pwrite {B}"], A: [f"pwrite {B}", f"pwrite {A}"]}
+    a, b = ([f"pwrite {name}.tmp", f"rename {name}.tmp {name}"] for name in VOTES)
+    assert orders == {B: [*a, *b], A: [*b, *a]}
 
 
+@pytest.mark.parametrize("power", [True, False], ids=["power cut", "process killed"])
 @pytest.mark.parametrize("first", range(5))
-@pytest.mark.parametrize("second", range(5))
-def test_two_crashes_leave_a_whole_copy(first: int, second: int) -> None:
-    """Crash at any call of a write, then at any call of the start after it: the vote from before or the one after is there."""
+@pytest.mark.parametrize("second", range(11))
+def test_two_crashes_leave_a_whole_copy(first: int, second: int, power: bool) -> None:
+    """Crash in a write, then cut the power in the start after it: the vote from before or the one after is there."""
     for seed in range(20):
         disk = sim_disk()
         disk.reseed(seed)
@@ -132,7 +134,10 @@ def test_two_crashes_leave_a_whole_copy(first: int, second: int) -> None:
         disk.crash_after(first)
         with contextlib.suppress(CrashPoint):
             votes.write(vote(5, 3))
-        disk.crash()
+        if power:
+            disk.crash()
+        else:
+            disk.end_process()
         disk.crash_after(second)
         with contextlib.suppress(CrashPoint):
             VoteFile.recover(disk)
