@@ -4,7 +4,6 @@ SimDisk is the port and its crash. Here is what only a whole node needs: what is
 know the files of a node.
 """
 
-import errno
 import random
 
 from raftlock.storage.records import (
@@ -24,24 +23,12 @@ class FaultyDisk(SimDisk):
 
     def __init__(self, *, rng: random.Random) -> None:
         super().__init__(rng=rng)
-        self._fault_rng = rng
         self.slow = 1.0
         """What every call takes longer."""
 
-    def fdatasync(self, name: str) -> None:
-        """See Disk. After a failure the kernel may take the pages for clean: a second sync then writes nothing."""
-        try:
-            super().fdatasync(name)
-        except OSError as error:
-            if error.errno == errno.EIO and self._fault_rng.random() < 0.5:
-                self._files[name].unsynced.clear()
-            raise
-
     def kill(self) -> None:
         """End the process and nothing else: the page cache stays, and is not durable."""
-        self.close()
-        self.crash_after(None)
-        self._failing_sync = False
+        self.end_process()
 
     # what is durable
 

@@ -293,7 +293,7 @@ class Nemesis:
 
     def _sync_fails(self, fault: Fault) -> None:
         node = self._leader_or_any(fault.pick) if fault.way < 0.5 else self._any(fault.pick)
-        node.disk.fail_sync_once()
+        node.disk.fail_once("fdatasync")
 
     def _disk_full(self, fault: Fault) -> None:
         """Leave hardly any room on one disk, or on all of them, so that no hand-over helps."""
