@@ -375,8 +375,9 @@ class AuditLog:
 
     def _wall_us_of(self, name: str) -> int:
         if name.endswith(".gap"):
-            # A gap says nothing of its own time: it goes with what follows it.
-            return self._wall_us_of(self._files[1]) if len(self._files) > 1 else 1 << 62
+            # A gap says nothing of its own time: it goes with the segment that follows it.
+            segments = [file for file in self._files if not file.endswith(".gap")]
+            return self._wall_us_of(segments[0]) if segments else 1 << 62
         return decode_header(self._disk.pread(name, 0, HEADER_SIZE), file=name).last_wall_us
 
     def _delete_oldest(self) -> int:

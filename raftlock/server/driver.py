@@ -245,6 +245,10 @@ class Driver:
                     self._last_write_us = now_us
                     self._sealed = False
                     self.raft.durable(result.number)
+                    # At once, before anything that later jobs of this turn lead to: a snapshot of a newer term must not
+                    # be installed before that term is durable.
+                    if self._writes:
+                        self._start_write(now_us)
                     if not result.spare_is_ready:
                         self._prepare()
                 case PrepareJob():
@@ -269,8 +273,6 @@ class Driver:
                     self._snapshot_saved(result)
                 case _:
                     pass
-        if self._writing_since_us is None and self._writes:
-            self._start_write(now_us)
         while self._held and self._held[0][0] <= self._durable:
             self._effects.peer_frames.append(self._held.popleft()[1])
 

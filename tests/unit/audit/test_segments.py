@@ -246,3 +246,22 @@ def test_a_full_disk_costs_audit_and_no_lock() -> None:
     assert problems(report) == []
     assert {reason for _, _, reason in report.gaps} == {"the disk was full"}
     assert report.digest == report_of(_twin_disk()).digest
+
+
+def test_the_age_of_gaps_in_a_row_is_that_of_the_segment_behind_them() -> None:
+    """A node that got two snapshots before it had finished a segment has two gaps in a row, and goes on (seed 24)."""
+    disk = sim_disk()
+    log = audit_on(disk)
+    for index in (100, 190):
+        other = audit_on(sim_disk())
+        other.append(records()[:index])
+        log.install(snapshot_index=index, state=other.checkpoint())
+        log.append(records()[index : index + 15])
+
+    log.append(records()[205:])
+
+    report = report_of(disk)
+    assert (problems(report), [(first, reason) for first, _, reason in report.gaps]) == (
+        [],
+        [(1, "snapshot"), (111, "snapshot")],
+    )
