@@ -10,6 +10,14 @@ import { Limits } from "./protocol.js";
 
 const UTF8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 
+/** A value that msgpack knows and no field of the protocol takes. */
+export class Timestamp {
+  /** @param {Uint8Array} bytes */
+  constructor(bytes) {
+    this.bytes = bytes;
+  }
+}
+
 class Reader {
   /** @param {Uint8Array} bytes */
   constructor(bytes) {
@@ -58,6 +66,13 @@ class Reader {
   bin(size) {
     const at = this.take(size);
     return new Uint8Array(this.bytes.subarray(at, at + size));
+  }
+
+  /** @param {number} size */
+  extension(size) {
+    const type = this.int(1);
+    if (type !== -1) throw new ProtocolError(`an extension of type ${type} at ${this.at}`);
+    return new Timestamp(this.bin(size));
   }
 
   /** @param {number} count @param {number} depth */
@@ -126,6 +141,11 @@ class Reader {
       case 0xd2:
       case 0xd3:
         return this.int(1 << (head - 0xd0));
+      case 0xc7:
+        return this.extension(this.uint(1));
+      case 0xd6:
+      case 0xd7:
+        return this.extension(4 << (head - 0xd6));
       case 0xd9:
       case 0xda:
       case 0xdb:

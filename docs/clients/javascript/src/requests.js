@@ -54,7 +54,7 @@ const ttlOfAcquire = (value, field) => {
 /** @type {Check} */
 const metadata = (value, field) => {
   if (value === null) return;
-  if (typeof value !== "object" || Array.isArray(value) || value instanceof Uint8Array || value instanceof Date) {
+  if (typeof value !== "object" || ![Object.prototype, null].includes(Object.getPrototypeOf(value))) {
     throw new BadRequest(field, `${shown(value)} is not a map of text to text`);
   }
   const pairs = Object.entries(/** @type {object} */ (value));
