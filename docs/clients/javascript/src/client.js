@@ -93,7 +93,7 @@ export class Client {
       name: owner,
       clusterId,
       onEvent: (event) => this.#event(event),
-      onConnected: () => this.#keepAlive(),
+      onChange: () => this.#keepAlive(),
     });
     this.renewer = new Renewer(this.cluster);
   }

@@ -12,7 +12,7 @@ const MOVE_MS_MAX = 30_000;
 
 /**
  * @typedef {import("./frames.js").Answer} Answer
- * @typedef {{id: number, nonce: Uint8Array}} Attachable
+ * @typedef {{id: number, nonce: Uint8Array, met?: (count: number) => void}} Attachable
  *
  * @typedef {object} Asked How an `ask` ended.
  * @property {Answer | undefined} answer what ended it: final, or a refusal that repeating does not change; else undefined
@@ -43,9 +43,9 @@ export class Cluster {
    * @param {string} options.name
    * @param {string | null} options.clusterId
    * @param {(event: import("./frames.js").ServerEvent) => void} options.onEvent
-   * @param {() => void} options.onConnected
+   * @param {() => void} options.onChange the connection is a new one, or was lost
    */
-  constructor({ endpoints, clock, random, name, clusterId, onEvent, onConnected }) {
+  constructor({ endpoints, clock, random, name, clusterId, onEvent, onChange }) {
     if (endpoints.length === 0) throw new BadRequest("endpoints", "at least one host:port is needed");
     endpoints.forEach(parseAddress);
     this.endpoints = endpoints;
@@ -54,7 +54,7 @@ export class Cluster {
     this.name = name;
     this.clusterId = clusterId;
     this.onEvent = onEvent;
-    this.onConnected = onConnected;
+    this.onChange = onChange;
     this.closing = new AbortController();
     setMaxListeners(0, this.closing.signal);
     this.turn = Math.floor(random() * endpoints.length);
@@ -122,6 +122,7 @@ export class Cluster {
         return { ...none, answer: { status: Status.SESSION_EXPIRED, final: true }, connection };
       }
       if (attached?.status !== Status.OK) return none;
+      session.met?.(attached.count);
     }
     if (connection.closed || signals.some((signal) => signal.aborted)) return none;
     const sent = this.clock.now();
@@ -186,7 +187,9 @@ export class Cluster {
       onLeader: (leaderId, from) => this.#follow(leaderId, from),
       onClose: (ended) => {
         this.open.delete(ended);
-        if (this.current === ended) this.current = undefined;
+        if (this.current !== ended) return;
+        this.trouble = `${ended.address}: ${ended.why}`;
+        this.#leave();
       },
     });
     this.open.add(connection);
@@ -207,14 +210,20 @@ export class Cluster {
     const before = this.current;
     this.current = connection;
     if (before) this.#retire(before);
-    this.onConnected();
+    this.onChange();
     return connection;
   }
 
   /** Send nothing more over a connection, and close it when what it carries is answered or given up. @param {Connection} connection */
   #retire(connection) {
-    if (this.current === connection) this.current = undefined;
+    if (this.current === connection) this.#leave();
     this.clock.sleep(ANSWER_MS, this.closing.signal).then(() => connection.close("another node is used"));
+  }
+
+  /** Without a connection no event arrives: who waits for one needs the next connection now, not at its next request. */
+  #leave() {
+    this.current = undefined;
+    if (!this.closed) this.onChange();
   }
 
   /** @param {number} leaderId @param {Connection} from */
