@@ -23,6 +23,7 @@ const LIST_BY = { prefix: 0, owner: 1, session: 2 };
  * @property {string} [clusterId] refuse to talk to another cluster
  * @property {Clock} [clock]
  * @property {() => number} [random]
+ * @property {(address: string) => import("node:stream").Duplex} [connect] else over TCP
  *
  * @typedef {object} AcquireOptions Times are milliseconds.
  * @property {number} [ttl] a lease of its own of 100 to 86,400,000 that is renewed while it is held; 0: in the session
@@ -71,7 +72,7 @@ export class Client {
   /** @param {ClientOptions} [options] */
   constructor(options = {}) {
     const { endpoints, owner = `${os.hostname()}:${process.pid}`, sessionTtl = 10_000, timeout = 5_000 } = options;
-    const { clusterId = null, clock = new Clock(), random = Math.random } = options;
+    const { clusterId = null, clock = new Clock(), random = Math.random, connect } = options;
     checkRequest([Op.OPEN_SESSION, 1, new Uint8Array(16), sessionTtl]);
     this.owner = owner;
     this.sessionTtl = sessionTtl;
@@ -92,6 +93,7 @@ export class Client {
       random,
       name: owner,
       clusterId,
+      connect,
       onEvent: (event) => this.#event(event),
       onChange: () => this.#keepAlive(),
     });

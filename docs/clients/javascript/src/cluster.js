@@ -42,10 +42,11 @@ export class Cluster {
    * @param {() => number} options.random
    * @param {string} options.name
    * @param {string | null} options.clusterId
+   * @param {(address: string) => import("node:stream").Duplex} [options.connect]
    * @param {(event: import("./frames.js").ServerEvent) => void} options.onEvent
    * @param {() => void} options.onChange the connection is a new one, or was lost
    */
-  constructor({ endpoints, clock, random, name, clusterId, onEvent, onChange }) {
+  constructor({ endpoints, clock, random, name, clusterId, connect, onEvent, onChange }) {
     if (endpoints.length === 0) throw new BadRequest("endpoints", "at least one host:port is needed");
     endpoints.forEach(parseAddress);
     this.endpoints = endpoints;
@@ -53,6 +54,7 @@ export class Cluster {
     this.random = random;
     this.name = name;
     this.clusterId = clusterId;
+    this.connect = connect;
     this.onEvent = onEvent;
     this.onChange = onChange;
     this.closing = new AbortController();
@@ -182,16 +184,17 @@ export class Cluster {
 
   /** @param {string} address @returns {Promise<Connection | undefined>} */
   async #dial(address) {
-    const connection = new Connection(address, this.clock, {
+    const listener = {
       onEvent: this.onEvent,
-      onLeader: (leaderId, from) => this.#follow(leaderId, from),
-      onClose: (ended) => {
+      onLeader: (/** @type {number} */ leaderId, /** @type {Connection} */ from) => this.#follow(leaderId, from),
+      onClose: (/** @type {Connection} */ ended) => {
         this.open.delete(ended);
         if (this.current !== ended) return;
         this.trouble = `${ended.address}: ${ended.why}`;
         this.#leave();
       },
-    });
+    };
+    const connection = new Connection(address, this.clock, listener, this.connect);
     this.open.add(connection);
     try {
       await connection.hello({ clusterId: this.clusterId, name: this.name, ms: ANSWER_MS });

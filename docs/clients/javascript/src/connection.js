@@ -26,11 +26,15 @@ export function parseAddress(address) {
   return { host: match[1] ?? match[2], port };
 }
 
+/** @param {string} address */
+const overTcp = (address) => net.connect({ ...parseAddress(address), noDelay: true });
+
 export class Connection {
   /**
    * @param {string} address @param {import("./clock.js").Clock} clock @param {Listener} listener
+   * @param {(address: string) => import("node:stream").Duplex} [connect]
    */
-  constructor(address, clock, listener) {
+  constructor(address, clock, listener, connect = overTcp) {
     this.address = address;
     this.clock = clock;
     this.listener = listener;
@@ -51,7 +55,7 @@ export class Connection {
     this.outbox = [];
     this.lastId = 0;
     this.reader = new FrameReader();
-    this.socket = net.connect({ ...parseAddress(address), noDelay: true });
+    this.socket = connect(address);
     this.socket.on("data", (chunk) => this.#read(chunk));
     this.socket.on("error", (error) => {
       this.why ||= error.message;

@@ -6,7 +6,7 @@
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
 import { after, before, test } from "node:test";
-import { Client, Clock, LockLost, NotAcquired, OutcomeUnknown } from "../src/index.js";
+import { Client, Clock, LockLost, NotAcquired, OutcomeUnknown, Unavailable } from "../src/index.js";
 import { Connection } from "../src/connection.js";
 import { Op, Status } from "../src/protocol.js";
 
@@ -218,8 +218,8 @@ test("a list goes page by page, in the order of the names", { skip }, async () =
   const prefix = fresh();
   const names = [`${prefix}/a`, `${prefix}/b`, `${prefix}/ä`];
   const locks = await Promise.all(names.map((name) => a.acquire(name)));
-  const listed = await Array.fromAsync?.(b.list({ prefix, pageSize: 2 })) ?? [];
-  if (!Array.fromAsync) for await (const info of b.list({ prefix, pageSize: 2 })) listed.push(info);
+  const listed = [];
+  for await (const info of b.list({ prefix, pageSize: 2 })) listed.push(info);
   await Promise.all(locks.map((lock) => lock.release()));
 
   assert.deepEqual(listed.map(({ name, owner }) => [name, owner]), names.map((name) => [name, "a"]));
@@ -240,14 +240,16 @@ test("with every node stopped a lock is lost at its deadline, and never after it
     assert.deepEqual([own.held, own.lost, own.remaining], [false, true, 0]);
     assert.match(own.signal.reason.message, /its deadline passed/);
     const refused = await client.acquire(fresh()).catch((error) => error);
-    assert.ok(refused instanceof OutcomeUnknown, String(refused));
+    // Whether an attempt was sent depends on which connection was left for its silence first.
+    assert.ok(refused instanceof OutcomeUnknown || refused instanceof Unavailable, String(refused));
   } finally {
     for (const { pid } of nodes) process.kill(pid, "SIGCONT");
+    await client.close();
   }
   const next = await b.acquire(name, { wait: 30_000 });
-  assert.ok(next.token > own.token);
   await next.release();
-  await client.close();
+
+  assert.ok(next.token > own.token);
 });
 
 test("kill -9 of the leader: a held lock stays held, and a waiting acquire gets it", { skip: skipKill }, async () => {
