@@ -16,6 +16,7 @@ ROOT = Path(__file__).parents[2]
 CLIENT = ROOT / "docs" / "clients" / "javascript"
 NODE_MAJOR_MIN = 20
 INSTALL_S_MAX = 120
+FILE_MS_MAX = 120_000
 RUN_S_MAX = 200
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("e2e")]
@@ -51,7 +52,7 @@ def installed(tmp_path: Path) -> Path:
 def run_tests(installed: Path, environment: dict[str, str]) -> str:
     """Run the client's own tests; return what they printed, or fail with it."""
     done = subprocess.run(
-        ["node", "--test", "--test-reporter=tap", "test/"],
+        ["node", "--test", "--test-reporter=tap", f"--test-timeout={FILE_MS_MAX}", "test/"],
         cwd=installed,
         env={**os.environ, "RAFTLOCK_VECTORS": str(ROOT / "wire" / "vectors"), **environment},
         capture_output=True,

@@ -59,7 +59,7 @@ export class FakeNode {
     this.requests = [];
     this.sockets = new Set();
     this.leaderId = 1;
-    /** By request code: a function of the fields to [status, final, …], or null for no answer. */
+    /** By request code: a function of the fields to [status, final, …], a promise of that, or null: no answer. */
     this.script = {
       [Op.OPEN_SESSION]: () => [Status.OK, true, 7, 10_000, 0],
       [Op.ATTACH]: () => [Status.OK, true, 7, 10_000, 0],
@@ -111,13 +111,12 @@ export class FakeNode {
     });
   }
 
-  #answer(socket, [op, id, ...fields]) {
+  async #answer(socket, [op, id, ...fields]) {
     if (op === Op.HELLO) {
       return this.#send(socket, [id, Status.OK, true, 1, "fake", 1, [[1, "fake:1"]], { slots_max: 4_096 }]);
     }
     this.requests.push([op, id, ...fields]);
-    const answer = this.script[op]?.(...fields);
-    if (answer === "drop") return socket.destroy();
+    const answer = await this.script[op]?.(...fields);
     return answer && this.#send(socket, [id, ...answer]);
   }
 }

@@ -97,12 +97,15 @@ ruled("the timer of a deadline aborts the signal, not sooner and not later", asy
   assert.deepEqual([before, lock.signal.aborted], [false, true]);
 });
 
-ruled("a renewal counts from when it was sent", async ({ node, clock, client }) => {
+ruled("a renewal counts from when it was sent, however late its answer comes", async ({ node, clock, client }) => {
+  let answer;
   node.script[Op.ACQUIRE] = grant(50);
-  node.script[Op.RENEW] = () => item(OK, null, 4, TTL, TTL);
+  node.script[Op.RENEW] = () => new Promise((resolve) => (answer = () => resolve(item(OK, null, 4, TTL, TTL))));
   const lock = await settled(clock, client.acquire("x", { ttl: TTL }));
   const begun = clock.now();
-  await clock.advance(TTL / 3 + 1);
+  await clock.advance(TTL / 3 + 200);
+  answer();
+  await settle();
 
   assert.equal(lock.lease.deadline, begun + TTL / 3 + TTL - MARGIN);
 });
@@ -287,6 +290,17 @@ for (const [what, key, state] of [["another key", [7, 0, 2], State.HELD], ["a wa
     assert.deepEqual(node.asked(Op.RELEASE), []);
   });
 }
+
+ruled("an event of a session that it does not know changes nothing", async ({ node, clock, client }) => {
+  node.script[Op.ACQUIRE] = grant(50);
+  const lock = await settled(clock, client.acquire("x", { ttl: 0 }));
+  node.push(Event.LOST, 99, 1, "x", 50);
+  node.push(Event.SESSION_ENDED, 99, 0);
+  node.push(99, "an event of a later version");
+  await settle();
+
+  assert.deepEqual([lock.held, client.session.seen, client.session.over], [true, 0, false]);
+});
 
 ruled("a session that ended takes the locks that live in it, and no others", async ({ node, clock, client }) => {
   let token = 49;
