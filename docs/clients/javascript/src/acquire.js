@@ -14,6 +14,9 @@ import { Event, nameOf, Op, State, Status } from "./protocol.js";
  * `refused`: it ended, and nothing is left. `cancel`: it must be cancelled before the error is reported. `expired`: R9.
  */
 
+/** Answers that say that an attempt was not taken. @type {Set<number>} */
+const REFUSALS = new Set([Status.NO_QUORUM, Status.OVERLOADED, Status.BAD_REQUEST]);
+
 /** Why the wait in the queue ended. */
 const AGAIN = "again";
 const STOPPED = "stopped";
@@ -114,7 +117,7 @@ export class Acquire {
       switch (answer.status) {
         case Status.OK: {
           if (this.wish.ttl > 0) return this.#granted(answer);
-          if (answer.count >= this.session.hi) return this.#inSession(answer);
+          if (answer.count >= this.session.hi) return this.#inSession(answer.token, answer.rev);
           // Something happened to the session that may concern this grant (rule L9).
           await this.clock.sleep(pauses.next(), this.stopping.signal);
           break;
@@ -147,10 +150,14 @@ export class Acquire {
     return asked;
   }
 
-  /** No answer ended it. Nothing is left only if nothing was sent, or one attempt that was refused (rule R4). @param {Answer | undefined} last */
+  /**
+   * No answer ended it. Nothing is left only if nothing was sent, or one attempt that was refused (rule R4).
+   *
+   * @param {Answer | undefined} last @returns {Outcome}
+   */
   #unanswered(last) {
-    const refusals = [Status.NO_QUORUM, Status.OVERLOADED, Status.BAD_REQUEST];
-    const nothingLeft = this.attempts === 0 || (this.attempts === 1 && last && refusals.includes(last.status));
+    const refused = last !== undefined && REFUSALS.has(last.status);
+    const nothingLeft = this.attempts === 0 || (this.attempts === 1 && refused);
     const why = last?.why ?? last?.reason ?? last?.problem ?? (this.cluster.trouble || "no answer");
     const error = this.stopReason ?? new Unavailable(`${this.wish.name}: ${why}`);
     return nothingLeft ? { refused: error } : { cancel: error };
@@ -164,12 +171,17 @@ export class Acquire {
     if (status === Status.HELD) {
       return this.#refused(`held by ${answer.owner || "nobody yet"}`, answer.owner, answer.holder_token);
     }
-    const error = {
-      [Status.BAD_REQUEST]: () => new BadRequest(answer.field, answer.problem),
-      [Status.QUOTA_EXCEEDED]: () => new QuotaExceeded(`${this.wish.name}: ${answer.quota} are limited to ${answer.quota_max}`),
-    }[status]?.();
-    const refused = error ?? this.#reason(nameOf(Status, status).toLowerCase().replace("_", " "));
+    const refused = this.#error(answer);
     return answer.final || this.attempts === 1 ? { refused } : { cancel: refused };
+  }
+
+  /** @param {Answer} answer @returns {Error} */
+  #error({ status, field, problem, quota, quota_max }) {
+    if (status === Status.BAD_REQUEST) return new BadRequest(field, problem);
+    if (status === Status.QUOTA_EXCEEDED) {
+      return new QuotaExceeded(`${this.wish.name}: ${quota} are limited to ${quota_max}`);
+    }
+    return this.#reason(nameOf(Status, status).toLowerCase().replaceAll("_", " "));
   }
 
   /** @param {string} reason @param {string} [owner] @param {number} [holderToken] @returns {Outcome} */
@@ -182,15 +194,19 @@ export class Acquire {
     return this.stopReason ?? new NotAcquired(this.wish.name, { reason });
   }
 
-  /** Granted at once, with a lease of its own: counted from the FIRST attempt, for a recorded outcome re-arms nothing. @param {Answer} answer @returns {Promise<Outcome> | Outcome} */
+  /**
+   * Granted at once, with a lease of its own: counted from the FIRST attempt, for a recorded outcome re-arms nothing.
+   *
+   * @param {Answer} answer @returns {Promise<Outcome> | Outcome}
+   */
   #granted({ token, rev }) {
     const deadline = this.first + this.wish.ttl - margin(this.wish.ttl);
     if (this.clock.now() >= deadline) return this.#takeUp(token, new Backoff(this.cluster.random));
     return { grant: { token, rev, deadline, renewNow: this.attempts > 1 } };
   }
 
-  /** @param {{token: number, rev: number}} grant @returns {Outcome} */
-  #inSession({ token, rev }) {
+  /** @param {number} token @param {number} rev @returns {Outcome} */
+  #inSession(token, rev) {
     return { grant: { token, rev, deadline: this.session.alive, renewNow: false } };
   }
 
@@ -206,7 +222,7 @@ export class Acquire {
       if (item?.status !== Status.OK) return { cancel: this.#reason("its offer could not be taken up") };
       const deadline = sent + ttl - margin(ttl);
       if (ttl > 0) return { grant: { token, rev: item.rev, deadline, renewNow: false } };
-      if (item.item_count >= this.session.hi) return this.#inSession({ token, rev: item.rev });
+      if (item.item_count >= this.session.hi) return this.#inSession(token, item.rev);
       await this.clock.sleep(pauses.next(), this.stopping.signal);
     }
   }

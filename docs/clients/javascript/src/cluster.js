@@ -28,6 +28,7 @@ const MOVE_MS_MAX = 30_000;
  * @property {(answer: Answer) => boolean} [settles] what else ends it
  */
 
+/** Not final, and the same if repeated. @type {Set<number>} */
 const REFUSED_AGAIN = new Set([Status.BAD_REQUEST, Status.QUOTA_EXCEEDED, Status.UNAUTHENTICATED]);
 
 /** @param {Answer | undefined} answer */

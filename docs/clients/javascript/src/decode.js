@@ -19,9 +19,10 @@ export class Timestamp {
 }
 
 class Reader {
-  /** @param {Uint8Array} bytes */
-  constructor(bytes) {
+  /** @param {Uint8Array} bytes @param {number} outerMax */
+  constructor(bytes, outerMax) {
     this.bytes = bytes;
+    this.outerMax = outerMax;
     this.view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
     this.at = 0;
   }
@@ -77,9 +78,8 @@ class Reader {
 
   /** @param {number} count @param {number} depth */
   array(count, depth) {
-    if (count > Limits.FRAME_MESSAGES_MAX) {
-      throw new ProtocolError(`an array of ${count} elements, more than ${Limits.FRAME_MESSAGES_MAX}`);
-    }
+    const max = depth === 0 ? this.outerMax : Limits.FRAME_MESSAGES_MAX;
+    if (count > max) throw new ProtocolError(`an array of ${count} elements, more than ${max}`);
     const values = [];
     for (let index = 0; index < count; index += 1) values.push(this.value(depth + 1));
     return values;
@@ -165,11 +165,13 @@ class Reader {
 /**
  * Decode a payload: one value and nothing behind it.
  *
- * @param {Uint8Array} payload @returns {unknown}
+ * @param {Uint8Array} payload
+ * @param {number} [outerMax] elements of the array that it is
+ * @returns {unknown}
  * @throws {ProtocolError}
  */
-export function decode(payload) {
-  const reader = new Reader(payload);
+export function decode(payload, outerMax = Limits.FRAME_MESSAGES_MAX) {
+  const reader = new Reader(payload, outerMax);
   const value = reader.value(0);
   if (reader.at !== payload.length) throw new ProtocolError(`${payload.length - reader.at} bytes behind the value`);
   return value;

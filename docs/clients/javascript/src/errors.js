@@ -28,7 +28,11 @@ export class NotAcquired extends RaftlockError {
    */
   constructor(resource, { reason, owner, holderToken }) {
     super(`${resource} was not acquired: ${reason}`);
-    Object.assign(this, { resource, reason, owner, holderToken });
+    this.resource = resource;
+    this.reason = reason;
+    /** Who holds it, if the cluster said so. */
+    this.owner = owner;
+    this.holderToken = holderToken;
   }
 }
 
@@ -37,7 +41,9 @@ export class LockLost extends RaftlockError {
   /** @param {string} resource @param {number} token @param {string} reason */
   constructor(resource, token, reason) {
     super(`${resource} under token ${token} is not held any more: ${reason}`);
-    Object.assign(this, { resource, token, reason });
+    this.resource = resource;
+    this.token = token;
+    this.reason = reason;
   }
 }
 

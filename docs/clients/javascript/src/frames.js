@@ -21,6 +21,7 @@ function arrayHead(count) {
  * @param {unknown[][]} requests `[code, id, …fields]` each, checked @returns {Buffer}
  */
 export function encodeFrames(requests) {
+  /** @type {Uint8Array[]} */
   const frames = [];
   /** @type {Uint8Array[]} */
   let parts = [];
@@ -94,7 +95,7 @@ export class FrameReader {
  * @param {Uint8Array} payload @returns {{leaderId: number, messages: unknown[][]}} @throws {ProtocolError}
  */
 export function decodeFrame(payload) {
-  const value = decode(payload);
+  const value = decode(payload, 1 + Limits.FRAME_MESSAGES_MAX);
   if (!Array.isArray(value) || !Number.isSafeInteger(value[0]) || value[0] < 0) {
     throw new ProtocolError("a frame that is not [leader_id, message, …]");
   }
@@ -132,6 +133,7 @@ export function namedAnswer(op, message) {
   if (!Number.isSafeInteger(status) || typeof final !== "boolean") {
     throw new ProtocolError("an answer that is not [id, status, final, …]");
   }
+  /** @type {Answer} */
   const answer = { status, final, ...named(answerFields(op, status), fields, `an answer to request ${op}`) };
   if (answer.items) answer.items = answer.items.map(namedItem);
   if (answer.info) answer.info = namedInfo(answer.info);

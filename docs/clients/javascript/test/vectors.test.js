@@ -115,8 +115,15 @@ test("requests that do not fit into one frame go into several", () => {
   const requests = [renew(1), renew(2), renew(3)];
   const reader = new FrameReader(Limits.FRAME_SIZE_MAX);
 
-  const frames = reader.feed(encodeFrames(requests)).map(decode);
+  const frames = reader.feed(encodeFrames(requests)).map((payload) => decode(payload));
 
   assert.deepEqual(frames.flat(), requests);
   assert.ok(frames.length >= 2);
+});
+
+test("a frame of the server with as many messages as are allowed has one element more than other arrays", () => {
+  const messages = Array.from({ length: Limits.FRAME_MESSAGES_MAX }, (_, index) => [index + 1, 0, true]);
+
+  assert.deepEqual(decodeFrame(encode([1, ...messages])), { leaderId: 1, messages });
+  assert.throws(() => decodeFrame(encode([1, ...messages, [1, 0, true]])), ProtocolError);
 });
