@@ -1,4 +1,7 @@
-/** One acquire under its key, from the first attempt to an answer that is certain, or to a CANCEL that is (rules R1 to R9). */
+/**
+ * One acquire under its key, from the first attempt to an answer that is certain, or to a CANCEL
+ * that is (rules R1 to R9).
+ */
 
 import { setMaxListeners } from "node:events";
 import { Backoff, margin } from "./clock.js";
@@ -11,7 +14,8 @@ import { Event, nameOf, Op, State, Status } from "./protocol.js";
  * @typedef {{token: number, rev: number, deadline: number, renewNow: boolean}} Grant
  *
  * @typedef {{grant: Grant} | {refused: Error} | {cancel: Error} | {expired: true}} Outcome
- * `refused`: it ended, and nothing is left. `cancel`: it must be cancelled before the error is reported. `expired`: R9.
+ * `refused`: it ended, and nothing is left. `cancel`: it must be cancelled before the error is
+ * reported. `expired`: R9.
  */
 
 /** Answers that say that an attempt was not taken. @type {Set<number>} */
@@ -49,7 +53,9 @@ export class Acquire {
     this.ended = new Promise((resolve) => {
       this.setEnded = resolve;
     });
-    session.ending.signal.addEventListener("abort", () => this.stop(new NotAcquired(wish.name, { reason: "the session ended" })));
+    session.ending.signal.addEventListener("abort", () =>
+      this.stop(new NotAcquired(wish.name, { reason: "the session ended" })),
+    );
   }
 
   get key() {
@@ -97,7 +103,11 @@ export class Acquire {
       throw outcome.refused;
     }
     if ("cancel" in outcome) return this.#withdraw(outcome.cancel, patience);
-    return this.#withdraw(new NotAcquired(this.wish.name, { reason: "the session ended" }), patience, true);
+    return this.#withdraw(
+      new NotAcquired(this.wish.name, { reason: "the session ended" }),
+      patience,
+      true,
+    );
   }
 
   /** Why a grant must not become a lock. @returns {Error | undefined} */
@@ -140,18 +150,23 @@ export class Acquire {
   async #ask() {
     this.again = false;
     const { name, owner, ttl, wait, metadata } = this.wish;
-    const asked = await this.cluster.ask(Op.ACQUIRE, [...this.key, name, owner, ttl, wait, metadata], {
-      until: this.limit,
-      session: this.session,
-      signals: [this.stopping.signal],
-      settles: (answer) => answer.status === Status.QUEUED,
-    });
+    const asked = await this.cluster.ask(
+      Op.ACQUIRE,
+      [...this.key, name, owner, ttl, wait, metadata],
+      {
+        until: this.limit,
+        session: this.session,
+        signals: [this.stopping.signal],
+        settles: (answer) => answer.status === Status.QUEUED,
+      },
+    );
     this.attempts += asked.attempts;
     return asked;
   }
 
   /**
-   * No answer ended it. Nothing is left only if nothing was sent, or one attempt that was refused (rule R4).
+   * No answer ended it. Nothing is left only if nothing was sent, or one attempt that was refused
+   * (rule R4).
    *
    * @param {Answer | undefined} last @returns {Outcome}
    */
@@ -163,13 +178,22 @@ export class Acquire {
     return nothingLeft ? { refused: error } : { cancel: error };
   }
 
-  /** An answer that is neither a grant nor a place in the queue. @param {Answer} answer @returns {Outcome} */
+  /**
+   * An answer that is neither a grant nor a place in the queue.
+   *
+   * @param {Answer} answer
+   * @returns {Outcome}
+   */
   #ended(answer) {
     const { status } = answer;
     if (status === Status.SESSION_EXPIRED) return { expired: true };
     if (status === Status.ENDING) return { cancel: this.#reason("an administrator ended it") };
     if (status === Status.HELD) {
-      return this.#refused(`held by ${answer.owner || "nobody yet"}`, answer.owner, answer.holder_token);
+      return this.#refused(
+        `held by ${answer.owner || "nobody yet"}`,
+        answer.owner,
+        answer.holder_token,
+      );
     }
     const refused = this.#error(answer);
     return answer.final || this.attempts === 1 ? { refused } : { cancel: refused };
@@ -184,7 +208,12 @@ export class Acquire {
     return this.#reason(nameOf(Status, status).toLowerCase().replaceAll("_", " "));
   }
 
-  /** @param {string} reason @param {string} [owner] @param {number} [holderToken] @returns {Outcome} */
+  /**
+   * @param {string} reason
+   * @param {string} [owner]
+   * @param {number} [holderToken]
+   * @returns {Outcome}
+   */
   #refused(reason, owner, holderToken) {
     return { refused: new NotAcquired(this.wish.name, { reason, owner, holderToken }) };
   }
@@ -195,7 +224,8 @@ export class Acquire {
   }
 
   /**
-   * Granted at once, with a lease of its own: counted from the FIRST attempt, for a recorded outcome re-arms nothing.
+   * Granted at once, with a lease of its own: counted from the FIRST attempt, for a recorded
+   * outcome re-arms nothing.
    *
    * @param {Answer} answer @returns {Promise<Outcome> | Outcome}
    */
@@ -210,7 +240,13 @@ export class Acquire {
     return { grant: { token, rev, deadline: this.session.alive, renewNow: false } };
   }
 
-  /** Rule L10: nobody holds an offer until a RENEW of it is answered. @param {number} token @param {Backoff} pauses @returns {Promise<Outcome>} */
+  /**
+   * Rule L10: nobody holds an offer until a RENEW of it is answered.
+   *
+   * @param {number} token
+   * @param {Backoff} pauses
+   * @returns {Promise<Outcome>}
+   */
   async #takeUp(token, pauses) {
     const { ttl } = this.wish;
     const how = { until: this.limit, signals: [this.stopping.signal] };
@@ -219,7 +255,8 @@ export class Acquire {
       const item = answer?.items?.[0];
       this.session.met(item?.item_count);
       if (item?.status === Status.NOT_HELD) return this.#refused("its offer passed on");
-      if (item?.status !== Status.OK) return { cancel: this.#reason("its offer could not be taken up") };
+      if (item?.status !== Status.OK)
+        return { cancel: this.#reason("its offer could not be taken up") };
       const deadline = sent + ttl - margin(ttl);
       if (ttl > 0) return { grant: { token, rev: item.rev, deadline, renewNow: false } };
       if (item.item_count >= this.session.hi) return this.#inSession(token, item.rev);
@@ -227,7 +264,11 @@ export class Acquire {
     }
   }
 
-  /** Wait for what ends the wait in the queue. @returns {Promise<AGAIN | STOPPED | import("./frames.js").ServerEvent>} */
+  /**
+   * Wait for what ends the wait in the queue.
+   *
+   * @returns {Promise<AGAIN | STOPPED | import("./frames.js").ServerEvent>}
+   */
   async #queued() {
     const left = () => this.limit - this.clock.now();
     while (left() > 0 && !this.stopping.signal.aborted) {
@@ -244,7 +285,9 @@ export class Acquire {
   /**
    * Leave nothing behind, then say why.
    *
-   * @param {Error} error @param {number} patience @param {boolean} [expired] the session is known to be over
+   * @param {Error} error
+   * @param {number} patience
+   * @param {boolean} [expired] the session is known to be over
    * @returns {Promise<never>}
    */
   async #withdraw(error, patience, expired = false) {
@@ -256,12 +299,18 @@ export class Acquire {
     );
   }
 
-  /** @param {boolean} expired @returns {Promise<boolean>} whether it is certain; false only if the client was closed before */
+  /**
+   * @param {boolean} expired
+   * @returns {Promise<boolean>} whether it is certain; false only if the client was closed before
+   */
   async #undo(expired) {
     const until = Number.POSITIVE_INFINITY;
     let over = expired || (this.session.over && !this.session.inDoubt);
     if (!over) {
-      const { answer } = await this.cluster.ask(Op.CANCEL, this.key, { until, session: this.session });
+      const { answer } = await this.cluster.ask(Op.CANCEL, this.key, {
+        until,
+        session: this.session,
+      });
       if (!answer?.final) return false;
       if (answer.status === Status.SESSION_EXPIRED) over = true;
       else this.session.met(answer.count);
@@ -274,15 +323,23 @@ export class Acquire {
     return true;
   }
 
-  /** Rule R9: it can have no later effect, but it may have had one. A grant under another key is not its own. */
+  /**
+   * Rule R9: it can have no later effect, but it may have had one. A grant under another key is not
+   * its own.
+   */
   async #releaseWhatItGot() {
     const until = Number.POSITIVE_INFINITY;
     const { answer } = await this.cluster.ask(Op.GET, [this.wish.name, false], { until });
     if (answer?.status !== Status.OK) return false;
     const { info } = answer;
-    const own = info && [info.session, info.slot, info.n].join() === this.key.join() && info.state !== State.WAITING;
+    const own =
+      info &&
+      [info.session, info.slot, info.n].join() === this.key.join() &&
+      info.state !== State.WAITING;
     if (!own) return true;
-    const released = await this.cluster.ask(Op.RELEASE, [this.wish.name, info.info_token], { until });
+    const released = await this.cluster.ask(Op.RELEASE, [this.wish.name, info.info_token], {
+      until,
+    });
     return released.answer !== undefined;
   }
 

@@ -64,14 +64,20 @@ function publicInfo(info) {
 
 /** @param {string[] | string | undefined} endpoints */
 function endpointList(endpoints) {
-  const given = endpoints ?? process.env.RAFTLOCK_ENDPOINTS ?? "127.0.0.1:7401,127.0.0.1:7402,127.0.0.1:7403";
+  const given =
+    endpoints ?? process.env.RAFTLOCK_ENDPOINTS ?? "127.0.0.1:7401,127.0.0.1:7402,127.0.0.1:7403";
   return typeof given === "string" ? given.split(",").map((each) => each.trim()) : given;
 }
 
 export class Client {
   /** @param {ClientOptions} [options] */
   constructor(options = {}) {
-    const { endpoints, owner = `${os.hostname()}:${process.pid}`, sessionTtl = 10_000, timeout = 5_000 } = options;
+    const {
+      endpoints,
+      owner = `${os.hostname()}:${process.pid}`,
+      sessionTtl = 10_000,
+      timeout = 5_000,
+    } = options;
     const { clusterId = null, clock = new Clock(), random = Math.random, connect } = options;
     checkRequest([Op.OPEN_SESSION, 1, new Uint8Array(16), sessionTtl]);
     this.owner = owner;
@@ -133,7 +139,9 @@ export class Client {
   /**
    * Acquire a lock if it is free now.
    *
-   * @param {string} name @param {Omit<AcquireOptions, "wait">} [options] @returns {Promise<Lock | null>}
+   * @param {string} name
+   * @param {Omit<AcquireOptions, "wait">} [options]
+   * @returns {Promise<Lock | null>}
    */
   async tryAcquire(name, options = {}) {
     try {
@@ -145,10 +153,14 @@ export class Client {
   }
 
   /**
-   * Do something while a lock is held. Stop when `lock.signal` aborts: from then on others may hold it.
+   * Do something while a lock is held. Stop when `lock.signal` aborts: from then on others may hold
+   * it.
    *
    * @template T
-   * @param {string} name @param {AcquireOptions} options @param {(lock: Lock) => Promise<T> | T} work @returns {Promise<T>}
+   * @param {string} name
+   * @param {AcquireOptions} options
+   * @param {(lock: Lock) => Promise<T> | T} work
+   * @returns {Promise<T>}
    * @throws {import("./errors.js").LockLost} it was lost before the work was done
    */
   async withLock(name, options, work) {
@@ -189,8 +201,11 @@ export class Client {
    * @returns {AsyncGenerator<Info>}
    */
   async *list({ prefix, owner, session, stale = false, pageSize = 1_000 } = {}) {
-    const given = Object.entries({ prefix, owner, session }).filter(([, what]) => what !== undefined);
-    if (given.length > 1) throw new BadRequest("by", "one of prefix, owner and session, not several");
+    const given = Object.entries({ prefix, owner, session }).filter(
+      ([, what]) => what !== undefined,
+    );
+    if (given.length > 1)
+      throw new BadRequest("by", "one of prefix, owner and session, not several");
     const [by, what] = /** @type {[keyof typeof LIST_BY, unknown]} */ (given[0] ?? ["prefix", ""]);
     let cursor = "";
     do {
@@ -216,7 +231,11 @@ export class Client {
     return (await this.#ask(Op.NODE_STATUS, [])).values;
   }
 
-  /** Cancel what is open, release what is held, close the session. @param {{timeout?: number}} [options] */
+  /**
+   * Cancel what is open, release what is held, close the session.
+   *
+   * @param {{timeout?: number}} [options]
+   */
   async close({ timeout = 2_000 } = {}) {
     if (this.closed) return;
     this.closed = true;
@@ -224,7 +243,10 @@ export class Client {
     const session = await this.clock.within(this.#opened(), timeout);
     const open = session ? [...session.acquires.values()] : [];
     for (const acquire of open) acquire.stop(new RaftlockError("the client was closed"));
-    await this.clock.within(Promise.all(open.map((acquire) => acquire.ended)), until - this.clock.now());
+    await this.clock.within(
+      Promise.all(open.map((acquire) => acquire.ended)),
+      until - this.clock.now(),
+    );
     for (const lease of [...this.leases.values()]) lease.release("the client was closed");
     await this.clock.within(Promise.all(this.releasing), until - this.clock.now());
     await session?.close(until);
@@ -243,8 +265,10 @@ export class Client {
   /** @param {number} until @returns {Promise<Session>} */
   #sessionOfNow(until) {
     if (this.closed) return Promise.reject(new Unavailable("the client was closed"));
-    // Deadlines are looked at before anything is believed: after a sleep of the machine the session may be over.
-    if (this.session && this.clock.now() >= this.session.alive) this.session.end("it was not kept alive in time", true);
+    // Deadlines are looked at before anything is believed: after a sleep of the machine the session
+    // may be over.
+    if (this.session && this.clock.now() >= this.session.alive)
+      this.session.end("it was not kept alive in time", true);
     if (this.session && !this.session.over) return Promise.resolve(this.session);
     this.opening ??= Session.open(this.cluster, this.sessionTtl, until)
       .then((session) => {
@@ -258,7 +282,10 @@ export class Client {
   }
 
   /**
-   * @param {string} name @param {number} ttl @param {Session} session @param {import("./acquire.js").Grant} grant
+   * @param {string} name
+   * @param {number} ttl
+   * @param {Session} session
+   * @param {import("./acquire.js").Grant} grant
    */
   #hold(name, ttl, session, { token, rev, deadline, renewNow }) {
     const onEnd = (/** @type {Lease} */ lease) => this.#ended(lease);
@@ -268,7 +295,11 @@ export class Client {
     return new Lock(lease, this);
   }
 
-  /** A lock ended: tell the cluster, until it answers or the lease is over by itself. @param {Lease} lease */
+  /**
+   * A lock ended: tell the cluster, until it answers or the lease is over by itself.
+   *
+   * @param {Lease} lease
+   */
   #ended(lease) {
     this.leases.delete(lease.token);
     this.renewer.remove(lease);
@@ -304,9 +335,14 @@ export class Client {
   async #ask(op, fields) {
     if (this.closed) throw new Unavailable("the client was closed");
     checkRequest([op, 1, ...fields]);
-    const { answer } = await this.cluster.ask(op, fields, { until: this.clock.now() + this.timeout });
+    const { answer } = await this.cluster.ask(op, fields, {
+      until: this.clock.now() + this.timeout,
+    });
     if (answer?.status === Status.BAD_REQUEST) throw new BadRequest(answer.field, answer.problem);
-    if (!answer?.final) throw new Unavailable(`no answer within ${this.timeout} ms: ${this.cluster.trouble || "nobody answered"}`);
+    if (!answer?.final)
+      throw new Unavailable(
+        `no answer within ${this.timeout} ms: ${this.cluster.trouble || "nobody answered"}`,
+      );
     return answer;
   }
 }

@@ -1,14 +1,23 @@
-/** Time: a clock that does not jump and goes on while the machine sleeps, timers that obey it, and pauses. */
+/**
+ * Time: a clock that does not jump and goes on while the machine sleeps, timers that obey it, and
+ * pauses.
+ */
 
 import os from "node:os";
 
 const TIMER_STEP_MS = 1_000;
 const SLEEP_MS_MIN = 100;
 
-/** What the client counts on losing to clocks that differ in rate ("The client": margin). @param {number} ttl */
+/**
+ * What the client counts on losing to clocks that differ in rate ("The client": margin).
+ *
+ * @param {number} ttl
+ */
 export const margin = (ttl) => ttl / 100 + 5;
 
-/** @returns {number} milliseconds since the machine started, asleep or not; NaN where nobody says so */
+/**
+ * @returns {number} milliseconds since the machine started, asleep or not; NaN where nobody says so
+ */
 function uptimeMs() {
   try {
     return os.uptime() * 1_000;
@@ -20,8 +29,10 @@ function uptimeMs() {
 /**
  * Milliseconds from an arbitrary start.
  *
- * Node has CLOCK_MONOTONIC, which stands still while the machine sleeps, and the uptime, which does not but is coarse.
- * So the first is read, and set forward by what the second shows to be missing. A sleep shorter than 100 ms is not seen.
+ * Node has CLOCK_MONOTONIC, which stands still while the machine sleeps, and the uptime, which does
+ * not but is coarse.
+ * So the first is read, and set forward by what the second shows to be missing. A sleep shorter
+ * than 100 ms is not seen.
  */
 export class Clock {
   /** @param {{monotonic?: () => number, uptime?: () => number}} [sources] in milliseconds */
@@ -41,7 +52,8 @@ export class Clock {
   }
 
   /**
-   * Call back when `ms` have passed by this clock. The timers of Node stand still with CLOCK_MONOTONIC, so a long one is
+   * Call back when `ms` have passed by this clock. The timers of Node stand still with
+   * CLOCK_MONOTONIC, so a long one is
    * cut into steps of a second: after a sleep it comes at most so late.
    *
    * @param {number} ms @param {() => void} callback @returns {() => void} cancels it

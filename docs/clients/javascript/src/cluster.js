@@ -1,4 +1,7 @@
-/** The way to the cluster: which node to talk to, following the leader, and asking until there is an answer. */
+/**
+ * The way to the cluster: which node to talk to, following the leader, and asking until there is an
+ * answer.
+ */
 
 import { setMaxListeners } from "node:events";
 import { Backoff } from "./clock.js";
@@ -48,7 +51,8 @@ export class Cluster {
    * @param {() => void} options.onChange the connection is a new one, or was lost
    */
   constructor({ endpoints, clock, random, name, clusterId, connect, onEvent, onChange }) {
-    if (endpoints.length === 0) throw new BadRequest("endpoints", "at least one host:port is needed");
+    if (endpoints.length === 0)
+      throw new BadRequest("endpoints", "at least one host:port is needed");
     endpoints.forEach(parseAddress);
     this.endpoints = endpoints;
     this.clock = clock;
@@ -65,7 +69,11 @@ export class Cluster {
     this.nodes = new Map();
     /** @type {Connection | undefined} */
     this.current = undefined;
-    /** All that are open: the current one, and those that still wait for answers. @type {Set<Connection>} */
+    /**
+     * All that are open: the current one, and those that still wait for answers.
+     *
+     * @type {Set<Connection>}
+     */
     this.open = new Set();
     /** @type {Promise<Connection | undefined> | undefined} */
     this.connecting = undefined;
@@ -97,7 +105,8 @@ export class Cluster {
       const asked = await this.attempt(op, fields, { until, session, signals });
       attempts += asked.attempts;
       const { answer } = asked;
-      const again = !answer || isUnattached(answer) || !(answer.final || REFUSED_AGAIN.has(answer.status));
+      const again =
+        !answer || isUnattached(answer) || !(answer.final || REFUSED_AGAIN.has(answer.status));
       if (answer && (!again || settles(answer))) return { ...asked, last: answer, attempts };
       const pause = Math.max(pauses.next(), answer?.retry_after_ms ?? 0);
       const left = until - this.clock.now();
@@ -114,13 +123,25 @@ export class Cluster {
    * @param {number} op @param {unknown[]} fields @param {How} how @returns {Promise<Asked>}
    */
   async attempt(op, fields, { until, session, signals = [] }) {
-    const none = { answer: undefined, last: undefined, sent: this.clock.now(), attempts: 0, connection: undefined };
+    const none = {
+      answer: undefined,
+      last: undefined,
+      sent: this.clock.now(),
+      attempts: 0,
+      connection: undefined,
+    };
     const left = until - this.clock.now();
-    const connection = await this.clock.within(this.#connected(), left, this.closing.signal, ...signals);
+    const connection = await this.clock.within(
+      this.#connected(),
+      left,
+      this.closing.signal,
+      ...signals,
+    );
     if (!connection) return none;
     if (session) {
       const attached = await this.#attach(connection, session);
-      // Of an attach that failed for good the request is told that there is no session: rules R9, L11.
+      // Of an attach that failed for good the request is told that there is no session: rules R9,
+      // L11.
       if (attached?.status === Status.SESSION_EXPIRED || attached?.status === Status.FORBIDDEN) {
         return { ...none, answer: { status: Status.SESSION_EXPIRED, final: true }, connection };
       }
@@ -141,23 +162,33 @@ export class Cluster {
   /**
    * Leave a node that knows no leader, or that does not answer.
    *
-   * @param {Connection} connection @param {Answer | undefined} answer @param {number} sent @param {AbortSignal[]} signals
+   * @param {Connection} connection
+   * @param {Answer | undefined} answer
+   * @param {number} sent
+   * @param {AbortSignal[]} signals
    */
   #judge(connection, answer, sent, signals) {
-    const silent = !answer && this.clock.now() >= sent + ANSWER_MS && !signals.some((signal) => signal.aborted);
+    const silent =
+      !answer && this.clock.now() >= sent + ANSWER_MS && !signals.some((signal) => signal.aborted);
     if (this.current !== connection || !(silent || answer?.status === Status.NO_QUORUM)) return;
     this.trouble = `${connection.address}: ${answer ? answer.why : "no answer"}`;
     this.#retire(connection);
   }
 
-  /** @param {Connection} connection @param {Attachable} session @returns {Promise<Answer | undefined>} */
+  /**
+   * @param {Connection} connection
+   * @param {Attachable} session
+   * @returns {Promise<Answer | undefined>}
+   */
   #attach(connection, session) {
     const known = connection.attached.get(session.id);
     if (known) return known;
-    const attach = connection.request(Op.ATTACH, [session.id, session.nonce], ANSWER_MS).then((answer) => {
-      if (answer?.status !== Status.OK) connection.attached.delete(session.id);
-      return answer;
-    });
+    const attach = connection
+      .request(Op.ATTACH, [session.id, session.nonce], ANSWER_MS)
+      .then((answer) => {
+        if (answer?.status !== Status.OK) connection.attached.delete(session.id);
+        return answer;
+      });
     connection.attached.set(session.id, attach);
     return attach;
   }
@@ -187,7 +218,8 @@ export class Cluster {
   async #dial(address) {
     const listener = {
       onEvent: this.onEvent,
-      onLeader: (/** @type {number} */ leaderId, /** @type {Connection} */ from) => this.#follow(leaderId, from),
+      onLeader: (/** @type {number} */ leaderId, /** @type {Connection} */ from) =>
+        this.#follow(leaderId, from),
       onClose: (/** @type {Connection} */ ended) => {
         this.open.delete(ended);
         if (this.current !== ended) return;
@@ -218,13 +250,22 @@ export class Cluster {
     return connection;
   }
 
-  /** Send nothing more over a connection, and close it when what it carries is answered or given up. @param {Connection} connection */
+  /**
+   * Send nothing more over a connection, and close it when what it carries is answered or given up.
+   *
+   * @param {Connection} connection
+   */
   #retire(connection) {
     if (this.current === connection) this.#leave();
-    this.clock.sleep(ANSWER_MS, this.closing.signal).then(() => connection.close("another node is used"));
+    this.clock
+      .sleep(ANSWER_MS, this.closing.signal)
+      .then(() => connection.close("another node is used"));
   }
 
-  /** Without a connection no event arrives: who waits for one needs the next connection now, not at its next request. */
+  /**
+   * Without a connection no event arrives: who waits for one needs the next connection now, not at
+   * its next request.
+   */
   #leave() {
     this.current = undefined;
     if (!this.closed) this.onChange();
@@ -235,7 +276,8 @@ export class Cluster {
     const address = this.nodes.get(leaderId);
     const now = this.clock.now();
     if (from !== this.current || leaderId === from.nodeId || !address || now < this.moveAt) return;
-    // An address that cannot be reached from here is tried more and more rarely; the follower passes requests on.
+    // An address that cannot be reached from here is tried more and more rarely; the follower
+    // passes requests on.
     this.moveAt = now + this.movePause;
     this.#dial(address).then((connection) => {
       this.movePause = connection ? MOVE_MS_MIN : Math.min(this.movePause * 2, MOVE_MS_MAX);

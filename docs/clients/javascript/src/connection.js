@@ -1,4 +1,7 @@
-/** One TCP connection: HELLO, requests by id, answers, events. It retries nothing and knows no other node. */
+/**
+ * One TCP connection: HELLO, requests by id, answers, events. It retries nothing and knows no other
+ * node.
+ */
 
 import net from "node:net";
 import { BadRequest, ProtocolError, RaftlockError } from "./errors.js";
@@ -21,7 +24,10 @@ export function parseAddress(address) {
   const match = /^(?:\[([^\]]+)\]|([^:\s]+)):(\d{1,5})$/.exec(address);
   const port = Number(match?.[3]);
   if (!match || port < 1 || port > 65_535) {
-    throw new BadRequest("endpoints", `${JSON.stringify(address)} is not host:port, as in 10.0.0.1:7401`);
+    throw new BadRequest(
+      "endpoints",
+      `${JSON.stringify(address)} is not host:port, as in 10.0.0.1:7401`,
+    );
   }
   return { host: match[1] ?? match[2], port };
 }
@@ -47,7 +53,11 @@ export class Connection {
     this.slotsMax = Limits.SLOTS_MAX;
     /** Why it ended, for people. */
     this.why = "";
-    /** Sessions attached here, or on their way to it. @type {Map<number, Promise<Answer | undefined>>} */
+    /**
+     * Sessions attached here, or on their way to it.
+     *
+     * @type {Map<number, Promise<Answer | undefined>>}
+     */
     this.attached = new Map();
     /** @type {Map<number, Waiting>} */
     this.waiting = new Map();
@@ -80,7 +90,9 @@ export class Connection {
       return;
     }
     if (answer?.status === Status.UNSUPPORTED_VERSION) {
-      this.close(`it speaks versions ${answer.version_min} to ${answer.version_max}, not ${VERSION}`);
+      this.close(
+        `it speaks versions ${answer.version_min} to ${answer.version_max}, not ${VERSION}`,
+      );
     } else {
       this.close(answer?.problem ?? "no answer to HELLO");
     }
@@ -88,7 +100,8 @@ export class Connection {
   }
 
   /**
-   * Send a request and wait for its answer. Requests of one turn of the event loop leave in one frame.
+   * Send a request and wait for its answer. Requests of one turn of the event loop leave in one
+   * frame.
    *
    * @param {number} op @param {unknown[]} fields @param {number} ms
    * @param {AbortSignal[]} signals end the wait, not the request
@@ -149,9 +162,11 @@ export class Connection {
     const event = namedEvent(message);
     if (event?.code === Event.GOODBYE) return this.close(`${event.goodbye}: ${event.why}`);
     if (event) return this.listener.onEvent(event);
-    // An answer under id 0. Before HELLO is answered it is the answer to HELLO, which alone was sent.
+    // An answer under id 0. Before HELLO is answered it is the answer to HELLO, which alone was
+    // sent.
     const hello = this.waiting.get(1);
-    if (hello?.op === Op.HELLO && message[1] === Status.BAD_REQUEST) hello.resolve(namedAnswer(Op.HELLO, message));
+    if (hello?.op === Op.HELLO && message[1] === Status.BAD_REQUEST)
+      hello.resolve(namedAnswer(Op.HELLO, message));
     return undefined;
   }
 }

@@ -1,8 +1,10 @@
 /**
  * The strict dialect of msgpack that "Values" allows, from bytes to values.
  *
- * The general decoder of `@msgpack/msgpack` takes text that is not UTF-8 and the same key twice, and it refuses a whole
- * frame for a key `__proto__`, which is allowed in anybody's metadata. So this reads what arrives; that package writes.
+ * The general decoder of `@msgpack/msgpack` takes text that is not UTF-8 and the same key twice,
+ * and it refuses a whole
+ * frame for a key `__proto__`, which is allowed in anybody's metadata. So this reads what arrives;
+ * that package writes.
  */
 
 import { ProtocolError } from "./errors.js";
@@ -30,7 +32,8 @@ class Reader {
   /** @param {number} size @returns {number} where the next `size` bytes begin */
   take(size) {
     const at = this.at;
-    if (size > this.bytes.length - at) throw new ProtocolError(`cut short: ${size} bytes are missing at ${at}`);
+    if (size > this.bytes.length - at)
+      throw new ProtocolError(`cut short: ${size} bytes are missing at ${at}`);
     this.at += size;
     return at;
   }
@@ -95,7 +98,8 @@ class Reader {
     for (let index = 0; index < count; index += 1) {
       const key = this.value(depth + 1);
       if (typeof key !== "string") throw new ProtocolError(`a key that is not text at ${this.at}`);
-      if (Object.hasOwn(pairs, key)) throw new ProtocolError(`the key ${JSON.stringify(key)} twice`);
+      if (Object.hasOwn(pairs, key))
+        throw new ProtocolError(`the key ${JSON.stringify(key)} twice`);
       // Assignment to `__proto__` would set the prototype instead of a property.
       Object.defineProperty(pairs, key, {
         value: this.value(depth + 1),
@@ -109,7 +113,8 @@ class Reader {
 
   /** @param {number} depth @returns {unknown} */
   value(depth) {
-    if (depth > Limits.NESTING_MAX) throw new ProtocolError(`nested deeper than ${Limits.NESTING_MAX}`);
+    if (depth > Limits.NESTING_MAX)
+      throw new ProtocolError(`nested deeper than ${Limits.NESTING_MAX}`);
     const head = this.uint(1);
     if (head < 0x80) return head;
     if (head < 0x90) return this.map(head & 0x0f, depth);
@@ -157,7 +162,9 @@ class Reader {
       case 0xdf:
         return this.map(this.uint(2 << (head - 0xde)), depth);
       default:
-        throw new ProtocolError(`byte 0x${head.toString(16)} at ${this.at - 1} begins no value of the protocol`);
+        throw new ProtocolError(
+          `byte 0x${head.toString(16)} at ${this.at - 1} begins no value of the protocol`,
+        );
     }
   }
 }
@@ -173,6 +180,7 @@ class Reader {
 export function decode(payload, outerMax = Limits.FRAME_MESSAGES_MAX) {
   const reader = new Reader(payload, outerMax);
   const value = reader.value(0);
-  if (reader.at !== payload.length) throw new ProtocolError(`${payload.length - reader.at} bytes behind the value`);
+  if (reader.at !== payload.length)
+    throw new ProtocolError(`${payload.length - reader.at} bytes behind the value`);
   return value;
 }

@@ -1,4 +1,7 @@
-/** What the client says when it cannot do what was asked. Each says what was wrong and, where it helps, what is allowed. */
+/**
+ * What the client says when it cannot do what was asked. Each says what was wrong and, where it
+ * helps, what is allowed.
+ */
 
 export class RaftlockError extends Error {
   /** @param {string} message @param {ErrorOptions} [options] */
@@ -36,7 +39,10 @@ export class NotAcquired extends RaftlockError {
   }
 }
 
-/** The lock is not held any more: its deadline passed, or somebody ended it. It is the reason of `lock.signal`. */
+/**
+ * The lock is not held any more: its deadline passed, or somebody ended it. It is the reason of
+ * `lock.signal`.
+ */
 export class LockLost extends RaftlockError {
   /** @param {string} resource @param {number} token @param {string} reason */
   constructor(resource, token, reason) {
@@ -47,7 +53,10 @@ export class LockLost extends RaftlockError {
   }
 }
 
-/** No node answered for certain in the time that was given. The request had no effect, or it may be repeated. */
+/**
+ * No node answered for certain in the time that was given. The request had no effect, or it may be
+ * repeated.
+ */
 export class Unavailable extends RaftlockError {}
 
 /** A request may or may not have its effect. Of an acquire, the client goes on to cancel it. */

@@ -37,7 +37,8 @@ export function encodeFrames(requests) {
   for (const request of requests) {
     const part = encode(request);
     // 3 bytes are the longest head of an array of so many messages.
-    const full = parts.length === Limits.FRAME_MESSAGES_MAX || 3 + size + part.length > Limits.FRAME_SIZE_MAX;
+    const full =
+      parts.length === Limits.FRAME_MESSAGES_MAX || 3 + size + part.length > Limits.FRAME_SIZE_MAX;
     if (parts.length > 0 && full) close();
     parts.push(part);
     size += part.length;
@@ -65,7 +66,11 @@ export class FrameReader {
     this.chunks.push(chunk);
     this.size += chunk.length;
     const payloads = [];
-    for (let length = this.#length(); length !== null && this.size >= 4 + length; length = this.#length()) {
+    for (
+      let length = this.#length();
+      length !== null && this.size >= 4 + length;
+      length = this.#length()
+    ) {
       const all = this.#joined();
       payloads.push(all.subarray(4, 4 + length));
       this.chunks = [all.subarray(4 + length)];
@@ -84,7 +89,8 @@ export class FrameReader {
     if (this.size < Limits.FRAME_HEADER_SIZE) return null;
     if (this.chunks[0].length < Limits.FRAME_HEADER_SIZE) this.#joined();
     const length = this.chunks[0].readUInt32BE(0);
-    if (length > this.sizeMax) throw new ProtocolError(`frame of ${length} bytes exceeds ${this.sizeMax}`);
+    if (length > this.sizeMax)
+      throw new ProtocolError(`frame of ${length} bytes exceeds ${this.sizeMax}`);
     return length;
   }
 }
@@ -92,7 +98,8 @@ export class FrameReader {
 /**
  * Decode a frame of the server.
  *
- * @param {Uint8Array} payload @returns {{leaderId: number, messages: unknown[][]}} @throws {ProtocolError}
+ * @param {Uint8Array} payload
+ * @returns {{leaderId: number, messages: unknown[][]}} @throws {ProtocolError}
  */
 export function decodeFrame(payload) {
   const value = decode(payload, 1 + Limits.FRAME_MESSAGES_MAX);
@@ -106,10 +113,17 @@ export function decodeFrame(payload) {
   return { leaderId, messages };
 }
 
-/** @param {string[]} names @param {unknown[]} values @param {string} what @returns {Record<string, any>} */
+/**
+ * @param {string[]} names
+ * @param {unknown[]} values
+ * @param {string} what
+ * @returns {Record<string, any>}
+ */
 function named(names, values, what) {
   if (values.length < names.length) {
-    throw new ProtocolError(`${what} has ${values.length} fields, not ${names.length} (${names.join(", ")})`);
+    throw new ProtocolError(
+      `${what} has ${values.length} fields, not ${names.length} (${names.join(", ")})`,
+    );
   }
   return Object.fromEntries(names.map((name, index) => [name, values[index]]));
 }
@@ -134,7 +148,11 @@ export function namedAnswer(op, message) {
     throw new ProtocolError("an answer that is not [id, status, final, …]");
   }
   /** @type {Answer} */
-  const answer = { status, final, ...named(answerFields(op, status), fields, `an answer to request ${op}`) };
+  const answer = {
+    status,
+    final,
+    ...named(answerFields(op, status), fields, `an answer to request ${op}`),
+  };
   if (answer.items) answer.items = answer.items.map(namedItem);
   if (answer.info) answer.info = namedInfo(answer.info);
   if (answer.infos) answer.infos = answer.infos.map(namedInfo);

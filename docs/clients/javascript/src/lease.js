@@ -1,4 +1,7 @@
-/** What the client believes about one grant: until when, and whether it still may be extended. It sends nothing. */
+/**
+ * What the client believes about one grant: until when, and whether it still may be extended. It
+ * sends nothing.
+ */
 
 import { margin } from "./clock.js";
 import { LockLost } from "./errors.js";
@@ -34,7 +37,11 @@ export class Lease {
     this.session = ttl === 0 ? session : null;
     /** For how long the server may keep it if nobody releases it. */
     this.span = ttl || session.ttl;
-    /** The status that answered its RELEASE, once it ended; undefined: none did. @type {Promise<number | undefined>} */
+    /**
+     * The status that answered its RELEASE, once it ended; undefined: none did.
+     *
+     * @type {Promise<number | undefined>}
+     */
     this.released = Promise.resolve(undefined);
     this.cancelWatch = () => {};
     if (this.session) this.session.leases.set(token, this);
@@ -47,14 +54,16 @@ export class Lease {
 
   /** Whether it may be believed in now. The clock decides, not a timer that may come late. */
   get held() {
-    if (this.state === "held" && this.clock.now() >= this.deadline) this.lose("its deadline passed");
+    if (this.state === "held" && this.clock.now() >= this.deadline)
+      this.lose("its deadline passed");
     return this.state === "held";
   }
 
   /**
    * Take an item of a RENEW's answer.
    *
-   * @param {{status: number, [field: string]: any} | undefined} item @param {number} sent when the RENEW was sent
+   * @param {{status: number, [field: string]: any} | undefined} item
+   * @param {number} sent when the RENEW was sent
    * @returns {boolean} false: ask again soon
    */
   renewed(item, sent) {
@@ -64,7 +73,8 @@ export class Lease {
         this.rev = item.rev;
         // The ttl is the lease's of now: somebody may have changed it.
         if (item.ttl_ms > 0) this.ttl = item.ttl_ms;
-        if (!this.frozen) this.ownDeadline = Math.max(this.ownDeadline, sent + this.ttl - margin(this.ttl));
+        if (!this.frozen)
+          this.ownDeadline = Math.max(this.ownDeadline, sent + this.ttl - margin(this.ttl));
         return true;
       case Status.ENDING:
         this.freeze();

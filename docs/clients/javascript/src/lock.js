@@ -14,12 +14,18 @@ export class Lock {
     return this.lease.name;
   }
 
-  /** The fencing token: larger than that of every grant of this name before. Give it to what the lock protects. */
+  /**
+   * The fencing token: larger than that of every grant of this name before. Give it to what the
+   * lock protects.
+   */
   get token() {
     return this.lease.token;
   }
 
-  /** Aborts when the lock is lost or released; its reason says why. The work that the lock protects stops then. */
+  /**
+   * Aborts when the lock is lost or released; its reason says why. The work that the lock protects
+   * stops then.
+   */
   get signal() {
     return this.lease.ending.signal;
   }
@@ -48,7 +54,8 @@ export class Lock {
   async release() {
     this.lease.release();
     const status = await this.lease.released;
-    if (status === undefined) throw new OutcomeUnknown(`${this.name}: no node answered its release; its lease runs out`);
+    if (status === undefined)
+      throw new OutcomeUnknown(`${this.name}: no node answered its release; its lease runs out`);
     return status === Status.OK;
   }
 

@@ -1,5 +1,6 @@
 /**
- * The numbers and tables of `wire/PROTOCOL.md`: codes, statuses, limits, and the names of the elements of answers and
+ * The numbers and tables of `wire/PROTOCOL.md`: codes, statuses, limits, and the names of the
+ * elements of answers and
  * events. It knows neither bytes nor connections.
  */
 
@@ -104,14 +105,23 @@ const ANY_ANSWER = {
 const QUOTA = { [QUOTA_EXCEEDED]: ["quota", "quota_max"] };
 const NOT_THE_HOLDER = { [NOT_HELD]: ["holder_token"] };
 
-/** The elements of answers from 3 on, by request and status. @type {Record<number, Record<number, string[]>>} */
+/**
+ * The elements of answers from 3 on, by request and status.
+ *
+ * @type {Record<number, Record<number, string[]>>}
+ */
 const ANSWERS = {
   [Op.HELLO]: {
     [OK]: ["version", "cluster_id", "node_id", "nodes", "bounds"],
     [UNSUPPORTED_VERSION]: ["version_min", "version_max"],
   },
   [Op.OPEN_SESSION]: { [OK]: ["session", "ttl_ms", "count"], ...QUOTA, [FORBIDDEN]: ["why"] },
-  [Op.ATTACH]: { [OK]: ["session", "ttl_ms", "count"], [SESSION_EXPIRED]: [], [FORBIDDEN]: ["why"], ...QUOTA },
+  [Op.ATTACH]: {
+    [OK]: ["session", "ttl_ms", "count"],
+    [SESSION_EXPIRED]: [],
+    [FORBIDDEN]: ["why"],
+    ...QUOTA,
+  },
   [Op.KEEP_ALIVE]: { [OK]: ["count"], [SESSION_EXPIRED]: [] },
   [Op.CLOSE_SESSION]: { [OK]: [], [SESSION_EXPIRED]: [] },
   [Op.ACQUIRE]: {
@@ -143,7 +153,11 @@ const ANSWERS = {
   [Op.NODE_STATUS]: { [OK]: ["values"] },
 };
 
-/** The elements of an item of a RENEW's answer from 1 on, by its status. @type {Record<number, string[]>} */
+/**
+ * The elements of an item of a RENEW's answer from 1 on, by its status.
+ *
+ * @type {Record<number, string[]>}
+ */
 export const ITEM_FIELDS = {
   [OK]: ["item_count", "rev", "ttl_ms", "expires_in_ms"],
   [ENDING]: ["item_count", "rev", "ttl_ms", "expires_in_ms"],
@@ -152,8 +166,21 @@ export const ITEM_FIELDS = {
 
 /** The elements of an info. */
 export const INFO_FIELDS = [
-  "resource", "state", "info_token", "info_rev", "owner", "session", "slot", "n", "ttl_ms", "since_us", "principal",
-  "address", "metadata", "waiters", "expires_in_ms",
+  "resource",
+  "state",
+  "info_token",
+  "info_rev",
+  "owner",
+  "session",
+  "slot",
+  "n",
+  "ttl_ms",
+  "since_us",
+  "principal",
+  "address",
+  "metadata",
+  "waiters",
+  "expires_in_ms",
 ];
 
 /** The elements of events from 2 on. @type {Record<number, string[]>} */
@@ -168,7 +195,8 @@ export const EVENT_FIELDS = {
 };
 
 /**
- * Name the elements of an answer from 3 on. A status that is not in the tables has none: `final` alone counts then.
+ * Name the elements of an answer from 3 on. A status that is not in the tables has none: `final`
+ * alone counts then.
  *
  * @param {number} op @param {number} status @returns {string[]}
  */

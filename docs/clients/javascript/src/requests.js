@@ -1,5 +1,6 @@
 /**
- * The tables of requests: what each element may be. A request is checked before it is sent, so that a mistake is an
+ * The tables of requests: what each element may be. A request is checked before it is sent, so that
+ * a mistake is an
  * error at its caller, with the name of the field.
  */
 
@@ -36,7 +37,8 @@ const orNil = (check) => (value, field) => {
 
 /** @type {Check} */
 const bool = (value, field) => {
-  if (typeof value !== "boolean") throw new BadRequest(field, `${shown(value)} is neither true nor false`);
+  if (typeof value !== "boolean")
+    throw new BadRequest(field, `${shown(value)} is neither true nor false`);
 };
 
 /** @type {Check} */
@@ -54,7 +56,10 @@ const ttlOfAcquire = (value, field) => {
 /** @type {Check} */
 const metadata = (value, field) => {
   if (value === null) return;
-  if (typeof value !== "object" || ![Object.prototype, null].includes(Object.getPrototypeOf(value))) {
+  if (
+    typeof value !== "object" ||
+    ![Object.prototype, null].includes(Object.getPrototypeOf(value))
+  ) {
     throw new BadRequest(field, `${shown(value)} is not a map of text to text`);
   }
   const pairs = Object.entries(/** @type {object} */ (value));
@@ -81,7 +86,8 @@ const leases = (value, field) => {
     throw new BadRequest(field, `not an array of 1 to ${Limits.RENEW_ITEMS_MAX} leases`);
   }
   for (const lease of value) {
-    if (!Array.isArray(lease) || lease.length !== 2) throw new BadRequest(field, "a lease is [resource, token]");
+    if (!Array.isArray(lease) || lease.length !== 2)
+      throw new BadRequest(field, "a lease is [resource, token]");
     resource(lease[0], "resource");
     number(lease[1], "token");
   }
@@ -100,7 +106,10 @@ const TABLES = {
     ["nonce", nonce],
     ["ttl_ms", int(Limits.SESSION_TTL_MS_MIN, Limits.SESSION_TTL_MS_MAX)],
   ],
-  [Op.ATTACH]: [["session", number], ["nonce", nonce]],
+  [Op.ATTACH]: [
+    ["session", number],
+    ["nonce", nonce],
+  ],
   [Op.KEEP_ALIVE]: [["session", number]],
   [Op.CLOSE_SESSION]: [["session", number]],
   [Op.ACQUIRE]: [
@@ -113,7 +122,11 @@ const TABLES = {
     ["wait_ms", int(0, Limits.WAIT_MS_MAX)],
     ["metadata", metadata],
   ],
-  [Op.CANCEL]: [["session", number], ["slot", slot], ["n", number]],
+  [Op.CANCEL]: [
+    ["session", number],
+    ["slot", slot],
+    ["n", number],
+  ],
   [Op.RENEW]: [["leases", leases]],
   [Op.CHANGE_TTL]: [
     ["resource", resource],
@@ -121,9 +134,18 @@ const TABLES = {
     ["ttl_ms", int(Limits.TTL_MS_MIN, Limits.TTL_MS_MAX)],
     ["rev", number],
   ],
-  [Op.RELEASE]: [["resource", resource], ["token", number]],
-  [Op.CHECK]: [["resource", resource], ["token", number]],
-  [Op.GET]: [["resource", resource], ["stale", bool]],
+  [Op.RELEASE]: [
+    ["resource", resource],
+    ["token", number],
+  ],
+  [Op.CHECK]: [
+    ["resource", resource],
+    ["token", number],
+  ],
+  [Op.GET]: [
+    ["resource", resource],
+    ["stale", bool],
+  ],
   [Op.LIST]: [
     ["by", int(0, 2)],
     ["what", () => {}],
@@ -147,7 +169,8 @@ const TABLES = {
  * @throws {BadRequest} with the name of the field that is wrong
  */
 export function checkRequest(request) {
-  if (!Array.isArray(request) || request.length < 2) throw new BadRequest("request", "not [code, id, …fields]");
+  if (!Array.isArray(request) || request.length < 2)
+    throw new BadRequest("request", "not [code, id, …fields]");
   const [op, id, ...fields] = request;
   number(id, "request_id");
   const table = typeof op === "number" ? TABLES[op] : undefined;
@@ -156,7 +179,8 @@ export function checkRequest(request) {
     throw new BadRequest("request", `${request.length} elements, not ${table.length + 2}`);
   }
   table.forEach(([field, check], index) => check(fields[index], field));
-  if (op === Op.LIST) (fields[0] === 2 ? number : text(0, Limits.RESOURCE_SIZE_MAX))(fields[1], "what");
+  if (op === Op.LIST)
+    (fields[0] === 2 ? number : text(0, Limits.RESOURCE_SIZE_MAX))(fields[1], "what");
   if (op === Op.HELLO && fields[1] < fields[0]) {
     throw new BadRequest("version_max", `${fields[1]} is below version_min ${fields[0]}`);
   }

@@ -34,7 +34,11 @@ export class Session {
     this.inDoubt = false;
     /** Leases without a ttl of their own, by token. @type {Map<number, Lease>} */
     this.leases = new Map();
-    /** Open acquires by slot. A slot is taken until its acquire has ended for certain. @type {Map<number, Acquire>} */
+    /**
+     * Open acquires by slot. A slot is taken until its acquire has ended for certain.
+     *
+     * @type {Map<number, Acquire>}
+     */
     this.acquires = new Map();
     /** The last n of each slot (rule R1). @type {number[]} */
     this.last = [];
@@ -48,16 +52,25 @@ export class Session {
   /**
    * Open a session.
    *
-   * @param {import("./cluster.js").Cluster} cluster @param {number} ttl @param {number} until @returns {Promise<Session>}
+   * @param {import("./cluster.js").Cluster} cluster
+   * @param {number} ttl
+   * @param {number} until
+   * @returns {Promise<Session>}
    */
   static async open(cluster, ttl, until) {
     const nonce = new Uint8Array(randomBytes(Limits.NONCE_SIZE));
     const first = cluster.clock.now();
     const { answer, attempts } = await cluster.ask(Op.OPEN_SESSION, [nonce, ttl], { until });
     if (answer?.status === Status.OK) {
-      // Counted from the first attempt: a repeated one gets the session of the first, and does not extend it.
+      // Counted from the first attempt: a repeated one gets the session of the first, and does not
+      // extend it.
       const alive = first + answer.ttl_ms - margin(answer.ttl_ms);
-      const session = new Session(cluster, { id: answer.session, nonce, ttl: answer.ttl_ms, alive });
+      const session = new Session(cluster, {
+        id: answer.session,
+        nonce,
+        ttl: answer.ttl_ms,
+        alive,
+      });
       if (attempts > 1) session.keepAlive();
       return session;
     }
@@ -73,11 +86,17 @@ export class Session {
     return this.ending.signal.aborted;
   }
 
-  /** A free slot, taken for an acquire, with its next n. @param {Acquire} acquire @param {number} slotsMax */
+  /**
+   * A free slot, taken for an acquire, with its next n.
+   *
+   * @param {Acquire} acquire
+   * @param {number} slotsMax
+   */
   take(acquire, slotsMax) {
     let slot = 0;
     while (this.acquires.has(slot)) slot += 1;
-    if (slot >= slotsMax) throw new QuotaExceeded(`${slotsMax} acquires are under way in this session already`);
+    if (slot >= slotsMax)
+      throw new QuotaExceeded(`${slotsMax} acquires are under way in this session already`);
     this.acquires.set(slot, acquire);
     this.last[slot] = (this.last[slot] ?? 0) + 1;
     return { slot, n: this.last[slot] };
@@ -95,7 +114,8 @@ export class Session {
     this.met(event.count);
     if (event.count === this.seen + 1) this.seen = event.count;
     else this.keepAlive();
-    if (event.code === Event.OFFERED || event.code === Event.TIMEOUT) this.acquires.get(event.slot)?.event(event);
+    if (event.code === Event.OFFERED || event.code === Event.TIMEOUT)
+      this.acquires.get(event.slot)?.event(event);
     return undefined;
   }
 
@@ -173,7 +193,8 @@ export class Session {
 
   /** Look at the deadline before an answer is believed. */
   #late() {
-    if (!this.over && this.clock.now() >= this.alive) this.end("the session was not kept alive in time", true);
+    if (!this.over && this.clock.now() >= this.alive)
+      this.end("the session was not kept alive in time", true);
     return this.over;
   }
 
@@ -204,10 +225,16 @@ export class Session {
     if (inDoubt) this.#closeWhenCancelled();
   }
 
-  /** Rule L11: an acquire is cancelled first, so that a grant to it does not outlive the session unnoticed. */
+  /**
+   * Rule L11: an acquire is cancelled first, so that a grant to it does not outlive the session
+   * unnoticed.
+   */
   async #closeWhenCancelled() {
     await Promise.all([...this.acquires.values()].map((acquire) => acquire.ended));
-    await this.cluster.ask(Op.CLOSE_SESSION, [this.id], { until: Number.POSITIVE_INFINITY, session: this });
+    await this.cluster.ask(Op.CLOSE_SESSION, [this.id], {
+      until: Number.POSITIVE_INFINITY,
+      session: this,
+    });
   }
 
   /** End the session of the client's own will. @param {number} until */

@@ -30,7 +30,9 @@ export class FakeClock extends Clock {
   async advance(ms) {
     const end = this.at + ms;
     for (;;) {
-      const [next] = [...this.timers].filter(([, { due }]) => due <= end).sort(([, x], [, y]) => x.due - y.due);
+      const [next] = [...this.timers]
+        .filter(([, { due }]) => due <= end)
+        .sort(([, x], [, y]) => x.due - y.due);
       if (!next) break;
       this.timers.delete(next[0]);
       this.at = Math.max(this.at, next[1].due);
@@ -47,7 +49,10 @@ export class FakeClock extends Clock {
   }
 }
 
-/** Let the streams carry what is on its way: it stays in this process, so that a few turns always are enough. */
+/**
+ * Let the streams carry what is on its way: it stays in this process, so that a few turns always
+ * are enough.
+ */
 export async function settle() {
   for (let turn = 0; turn < 12; turn += 1) await new Promise((resolve) => setImmediate(resolve));
 }
@@ -59,7 +64,10 @@ export class FakeNode {
     this.requests = [];
     this.sockets = new Set();
     this.leaderId = 1;
-    /** By request code: a function of the fields to [status, final, …], a promise of that, or null: no answer. */
+    /**
+     * By request code: a function of the fields to [status, final, …], a promise of that, or null:
+     * no answer.
+     */
     this.script = {
       [Op.OPEN_SESSION]: () => [Status.OK, true, 7, 10_000, 0],
       [Op.ATTACH]: () => [Status.OK, true, 7, 10_000, 0],
@@ -107,13 +115,23 @@ export class FakeNode {
     socket.on("error", () => {});
     socket.on("close", () => this.sockets.delete(socket));
     socket.on("data", (chunk) => {
-      for (const payload of reader.feed(chunk)) for (const request of decode(payload)) this.#answer(socket, request);
+      for (const payload of reader.feed(chunk))
+        for (const request of decode(payload)) this.#answer(socket, request);
     });
   }
 
   async #answer(socket, [op, id, ...fields]) {
     if (op === Op.HELLO) {
-      return this.#send(socket, [id, Status.OK, true, 1, "fake", 1, [[1, "fake:1"]], { slots_max: 4_096 }]);
+      return this.#send(socket, [
+        id,
+        Status.OK,
+        true,
+        1,
+        "fake",
+        1,
+        [[1, "fake:1"]],
+        { slots_max: 4_096 },
+      ]);
     }
     this.requests.push([op, id, ...fields]);
     const answer = await this.script[op]?.(...fields);

@@ -10,7 +10,8 @@ import { decodeFrame, encodeFrames, FrameReader, namedAnswer, namedEvent } from 
 import { answerFields, EVENT_FIELDS, Limits } from "../src/protocol.js";
 import { checkRequest } from "../src/requests.js";
 
-const folder = process.env.RAFTLOCK_VECTORS ?? new URL("../../../../wire/vectors", import.meta.url).pathname;
+const folder =
+  process.env.RAFTLOCK_VECTORS ?? new URL("../../../../wire/vectors", import.meta.url).pathname;
 
 /** Bytes stand as {"hex": …} in the JSON. */
 const revived = (_key, value) =>
@@ -98,7 +99,8 @@ for (const vector of load("invalid")) {
 
 test("session: the session in bytes, frame by frame", () => {
   for (const vector of load("session")) {
-    if (vector.direction === ">") assert.equal(encodeFrames(vector.payload).toString("hex"), vector.hex);
+    if (vector.direction === ">")
+      assert.equal(encodeFrames(vector.payload).toString("hex"), vector.hex);
     else assert.deepEqual(decode(payloadOf(vector)), vector.payload);
   }
 });
@@ -111,7 +113,11 @@ test("metadata with the key __proto__ is metadata like any other", () => {
 });
 
 test("requests that do not fit into one frame go into several", () => {
-  const renew = (id) => [8, id, Array.from({ length: 1000 }, (_, i) => [`${i}`.padEnd(512, "x"), 2 ** 52 + i])];
+  const renew = (id) => [
+    8,
+    id,
+    Array.from({ length: 1000 }, (_, i) => [`${i}`.padEnd(512, "x"), 2 ** 52 + i]),
+  ];
   const requests = [renew(1), renew(2), renew(3)];
   const reader = new FrameReader(Limits.FRAME_SIZE_MAX);
 
@@ -122,7 +128,11 @@ test("requests that do not fit into one frame go into several", () => {
 });
 
 test("a frame of the server with as many messages as are allowed has one element more than other arrays", () => {
-  const messages = Array.from({ length: Limits.FRAME_MESSAGES_MAX }, (_, index) => [index + 1, 0, true]);
+  const messages = Array.from({ length: Limits.FRAME_MESSAGES_MAX }, (_, index) => [
+    index + 1,
+    0,
+    true,
+  ]);
 
   assert.deepEqual(decodeFrame(encode([1, ...messages])), { leaderId: 1, messages });
   assert.throws(() => decodeFrame(encode([1, ...messages, [1, 0, true]])), ProtocolError);
