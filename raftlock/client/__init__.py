@@ -1,8 +1,10 @@
-"""The Python client: `AsyncClient`, its handles and errors, and `FencingGuard` for the side that keeps a resource."""
+"""The Python client: `Client`, `AsyncClient`, their handles and errors, and `FencingGuard` for who keeps a resource."""
 
-from raftlock.client.async_client import AsyncClient, Lock
+from raftlock.client.acquiring import AcquireResult
+from raftlock.client.async_client import AsyncClient
 from raftlock.client.errors import (
     BadRequest,
+    ClientClosed,
     Forbidden,
     LockLost,
     NotAcquired,
@@ -15,11 +17,17 @@ from raftlock.client.errors import (
     Unavailable,
 )
 from raftlock.client.guard import FencingGuard, StaleToken
+from raftlock.client.lock import Lock
+from raftlock.client.sync_client import Client
+from raftlock.client.sync_lock import SyncLock
 from raftlock.client.values import LockInfo, NodeStatus
 
 __all__ = [
+    "AcquireResult",
     "AsyncClient",
     "BadRequest",
+    "Client",
+    "ClientClosed",
     "FencingGuard",
     "Forbidden",
     "Lock",
@@ -33,6 +41,7 @@ __all__ = [
     "RaftlockError",
     "Refused",
     "StaleToken",
+    "SyncLock",
     "TooManyRequests",
     "Unavailable",
 ]

@@ -222,27 +222,32 @@ class AsyncClient:
         self._flush()
         try:
             async with asyncio.timeout(wait_ms / 1_000 + REQUEST_TIMEOUT_S + GIVE_UP_S):
-                result = await future
+                answer = await future
         except TimeoutError:
             raise OutcomeUnknown(f"the acquire of {resource!r} was not answered in time") from None
         except asyncio.CancelledError:
             # The caller left: cancel until that is answered, in the background (guarantee 7).
-            if future.done() and isinstance(future.result(), AcquireResult):
-                handle = cast("AcquireResult", future.result()).handle
-                if handle is not None:
-                    self._core.release(handle, client_now_us())
+            # Our own cancellation has cancelled the future too, unless a result was there before.
+            result = None if future.cancelled() or not future.done() else future.result()
+            if isinstance(result, AcquireResult) and result.handle is not None:
+                self._core.release(result.handle, client_now_us())
             wanted.give_up(client_now_us())
             self._flush()
             raise
-        if isinstance(result, RaftlockError):
-            raise result
-        if result.handle is not None:
-            return Lock(self, result.handle)
-        return result
+        if isinstance(answer, RaftlockError):
+            raise answer
+        if answer.handle is not None:
+            return Lock(self, answer.handle)
+        return answer
 
     async def release(self, lock: Lock) -> None:
         """Release a lock."""
         await self._call(lambda done: self._core.release(lock.handle, client_now_us(), done))
+
+    def release_later(self, lock: Lock) -> None:
+        """Release a lock without waiting for the answer."""
+        self._core.release(lock.handle, client_now_us())
+        self._flush()
 
     async def change_ttl(self, lock: Lock, ttl: float) -> None:
         """Give a lock with a lease of its own another ttl, in seconds. Raise LockLost if it is not held."""
@@ -339,6 +344,11 @@ class AsyncClient:
     def deadline_us(self, handle: Handle) -> int:
         """Return until when a handle may be believed, on the client's clock."""
         return self._core.deadline_us(handle) if handle.state is HandleState.HELD else 0
+
+    @property
+    def connection_fileno(self) -> int | None:
+        """Return the number of the connection's socket, or None while there is none."""
+        return None if self._wire is None else self._wire.fileno
 
     # requests
 

@@ -65,6 +65,10 @@ class OutcomeUnknown(RaftlockError):
     """The time was up before the outcome was known. An acquire goes on being cancelled in the background."""
 
 
+class ClientClosed(RaftlockError):
+    """The client was closed, before or while it was asked. Its locks are released, or run out by themselves."""
+
+
 class TooManyRequests(RaftlockError):
     """This client has as many requests under way as it may."""
 

@@ -20,6 +20,9 @@ class Keeper(Protocol):
     async def release(self, lock: "Lock") -> None:
         """Release a lock."""
 
+    def release_later(self, lock: "Lock") -> None:
+        """Release a lock without waiting for the answer."""
+
     async def change_ttl(self, lock: "Lock", ttl: float) -> None:
         """Give a lock another ttl."""
 
@@ -86,7 +89,12 @@ class Lock:
 
     async def release(self) -> None:
         """Release the lock. Asked until it is answered or the lease is over; returning early does not stop that."""
-        await self._client.release(self)
+        if self._handle.state is HandleState.HELD:
+            await self._client.release(self)
+
+    def release_later(self) -> None:
+        """Release the lock without waiting for the answer: it is asked in the background."""
+        self._client.release_later(self)
 
     async def change_ttl(self, ttl: float) -> None:
         """Give a lock with a lease of its own another ttl, in seconds. It counts from now."""
