@@ -75,6 +75,11 @@ class Acquire:
         self._ask: Ask | None = None
         self._report: AcquireResult | RaftlockError | None = None
 
+    @property
+    def begun(self) -> bool:
+        """Return whether it was ever asked; before, it waits for a session."""
+        return self._state is not _State.NEW
+
     # from the client
 
     def bind(self, client: "ClientSession") -> None:
@@ -98,12 +103,11 @@ class Acquire:
     def give_up(self, now_us: int) -> None:
         """Withdraw it at the caller's wish: cancelled until that is answered (guarantee 7)."""
         self.given_up = True
-        if self._state in (_State.ASKING, _State.QUEUED, _State.TAKING_UP):
+        if self._state is _State.NEW and self._client is not None:
+            self._client.forget(self)
+            self._finish(AcquireResult(status=Status.CANCELLED))
+        elif self._state in (_State.ASKING, _State.QUEUED, _State.TAKING_UP):
             self._cancel(AcquireResult(status=Status.CANCELLED), now_us)
-
-    def finish_unsent(self) -> None:
-        """End what was given up before it was sent."""
-        self._finish(AcquireResult(status=Status.CANCELLED))
 
     def fail(self, error: RaftlockError) -> None:
         """End without ever having been sent."""

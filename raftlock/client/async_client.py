@@ -38,6 +38,7 @@ from raftlock_wire.status import Status
 __all__ = ["DEFAULT_ENDPOINTS", "AsyncClient", "Lock", "client_now_us", "fetch_status"]
 
 REQUEST_TIMEOUT_S = 10.0
+REQUEST_TIMEOUT_MS_MIN, REQUEST_TIMEOUT_MS_MAX = 100, 600_000
 RECONNECT_MIN_S, RECONNECT_MAX_S = 0.02, 0.5
 FOLLOW_LEADER_S = 1.0
 """A connection moves to the leader at most so often."""
@@ -60,10 +61,12 @@ class AsyncClient:
         *,
         session_ttl: float = limits.SESSION_TTL_MS_DEFAULT / 1_000,
         owner: str | None = None,
+        request_timeout: float = REQUEST_TIMEOUT_S,
     ) -> None:
         """Know the nodes by their client addresses, host:port.
 
-        `owner` is how people see this client (default: host and pid). Raise ValueError for what is not allowed.
+        `owner` is how people see this client (default: host and pid). A request is repeated, on any node, for
+        `request_timeout` seconds; an acquire for its `wait` in addition. Raise ValueError for what is not allowed.
         """
         self._endpoints = [arguments.endpoint(e) for e in endpoints]
         if not self._endpoints:
@@ -71,6 +74,11 @@ class AsyncClient:
         session_ttl_ms = arguments.milliseconds(
             "session_ttl", session_ttl, limits.SESSION_TTL_MS_MIN, limits.SESSION_TTL_MS_MAX
         )
+        self._timeout_ms = arguments.milliseconds(
+            "request_timeout", request_timeout, REQUEST_TIMEOUT_MS_MIN, REQUEST_TIMEOUT_MS_MAX
+        )
+        self._trouble = ""
+        """Why the last attempt to connect failed."""
         self._owner = owner or f"{socket.gethostname()}:{os.getpid()}"
         arguments.owner(self._owner)
         self._rng = random.SystemRandom()
@@ -214,26 +222,30 @@ class AsyncClient:
             wait_ms=wait_ms,
             metadata=metadata or None,
             # A lock that is not wanted any more when it is granted helps nobody: a little longer than the wait.
-            limit_us=now_us + wait_ms * 1_000 + round(REQUEST_TIMEOUT_S * 1e6),
+            limit_us=now_us + (wait_ms + self._timeout_ms) * 1_000,
             on_done=_resolver(future),
             renews=renew,
         )
         self._core.acquire(wanted, now_us)
         self._flush()
         try:
-            async with asyncio.timeout(wait_ms / 1_000 + REQUEST_TIMEOUT_S + GIVE_UP_S):
-                answer = await future
-        except TimeoutError:
-            raise OutcomeUnknown(f"the acquire of {resource!r} was not answered in time") from None
+            await asyncio.wait({future}, timeout=(wait_ms + self._timeout_ms) / 1_000)
+            if not future.done() and wanted.begun:
+                await asyncio.wait({future}, timeout=GIVE_UP_S)
         except asyncio.CancelledError:
             # The caller left: cancel until that is answered, in the background (guarantee 7).
-            # Our own cancellation has cancelled the future too, unless a result was there before.
-            result = None if future.cancelled() or not future.done() else future.result()
+            result = future.result() if future.done() else None
             if isinstance(result, AcquireResult) and result.handle is not None:
                 self._core.release(result.handle, client_now_us())
             wanted.give_up(client_now_us())
             self._flush()
             raise
+        if not future.done():
+            if not wanted.begun:
+                wanted.give_up(client_now_us())
+                raise Unavailable(self._unreachable)
+            raise OutcomeUnknown(f"the acquire of {resource!r} was not answered in time")
+        answer = future.result()
         if isinstance(answer, RaftlockError):
             raise answer
         if answer.handle is not None:
@@ -254,7 +266,7 @@ class AsyncClient:
         ttl_ms = arguments.ttl_milliseconds(ttl)
         if lock.handle.in_session:
             raise ValueError("ttl: a lock that lives in its session has no ttl of its own")
-        until_us = client_now_us() + round(REQUEST_TIMEOUT_S * 1e6)
+        until_us = client_now_us() + self._timeout_ms * 1_000
         answer = await self._call(
             lambda done: self._core.change_ttl(lock.handle, ttl_ms, client_now_us(), until_us, done)
         )
@@ -353,7 +365,7 @@ class AsyncClient:
     # requests
 
     async def _request(self, build: Callable[[int], tuple[Any, ...]]) -> tuple[Any, ...]:
-        until_us = client_now_us() + round(REQUEST_TIMEOUT_S * 1e6)
+        until_us = client_now_us() + self._timeout_ms * 1_000
         answer = await self._call(
             lambda done: self._core.request(build, client_now_us(), until_us, done)
         )
@@ -368,9 +380,18 @@ class AsyncClient:
         begin(_resolver(future))
         self._flush()
         result = await future
+        if isinstance(result, Unavailable):
+            raise Unavailable(self._unreachable)
         if isinstance(result, RaftlockError):
             raise result
         return cast("tuple[Any, ...]", result)
+
+    @property
+    def _unreachable(self) -> str:
+        if self._wire is not None:
+            return "no node served in time: they have no leader, or no majority"
+        why = f"; the last one tried: {self._trouble}" if self._trouble else ""
+        return f"no node could be reached in time{why}"
 
     def _check_process(self) -> None:
         if os.getpid() != self._pid:
@@ -406,8 +427,13 @@ class AsyncClient:
                 self._flush()
                 wanted = await self._use(wire)
                 pause_s = RECONNECT_MIN_S
-            except (OSError, TimeoutError, WireError, Unavailable):
-                pass
+            except TimeoutError:
+                self._trouble = f"{endpoint} did not answer within {CONNECT_TIMEOUT_S:g} s"
+            except OSError as error:
+                why = os.strerror(error.errno) if error.errno else str(error)
+                self._trouble = f"{endpoint}: {why}"
+            except (WireError, Unavailable) as error:
+                self._trouble = f"{endpoint}: {error}"
             finally:
                 wire.close()
                 if self._wire is wire:

@@ -105,9 +105,10 @@ class LoopThread:
         if threading.current_thread() is self._thread:
             raise RuntimeError("a call from the client's own thread would wait for itself")
         call = _Call(work, unwanted)
-        self._soon(call.begin)
         waited = False
         try:
+            # Within the try: the coroutine may have begun before a signal handler raises at the end of this line.
+            self._soon(call.begin)
             while not call.done.wait(WAIT_SLICE_S):
                 if not self._thread.is_alive() and not call.done.is_set():
                     raise ClientClosed("the client is closed")

@@ -145,10 +145,7 @@ class ClientSession:
             self.asking.attached.add(session.session_id)
             waiting, self._waiting = self._waiting, []
             for acquire in waiting:
-                if not acquire.given_up:
-                    self._begin(acquire, self.now_us)
-                else:
-                    acquire.finish_unsent()
+                self._begin(acquire, self.now_us)
             return True
 
         self.asking.start(
@@ -470,7 +467,7 @@ class ClientSession:
     def acquire(self, wanted: Acquire, now_us: int) -> None:
         """Begin an acquire. Its result is called back; `cancel` ends it before."""
         self.now_us = now_us
-        if len(self.asking) >= REQUESTS_MAX:
+        if len(self.asking) + len(self._waiting) >= REQUESTS_MAX:
             raise TooManyRequests(f"{REQUESTS_MAX} requests are under way")
         session = self._session or self._start_session(now_us)
         wanted.bind(self)
@@ -478,6 +475,11 @@ class ClientSession:
             self._begin(wanted, now_us)
         else:
             self._waiting.append(wanted)
+
+    def forget(self, acquire: Acquire) -> None:
+        """Drop an acquire that waits for a session: it was never asked."""
+        if acquire in self._waiting:
+            self._waiting.remove(acquire)
 
     def _begin(self, acquire: Acquire, now_us: int) -> None:
         session = self._session

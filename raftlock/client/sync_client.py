@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from raftlock.client.acquiring import AcquireResult
 from raftlock.client.arguments import DEFAULT_ENDPOINTS
-from raftlock.client.async_client import AsyncClient
+from raftlock.client.async_client import REQUEST_TIMEOUT_S, AsyncClient
 from raftlock.client.errors import ClientClosed, NotAcquired
 from raftlock.client.lock import Lock
 from raftlock.client.loop_thread import Callbacks, LoopThread
@@ -61,15 +61,19 @@ class Client:
         *,
         session_ttl: float = limits.SESSION_TTL_MS_DEFAULT / 1_000,
         owner: str | None = None,
+        request_timeout: float = REQUEST_TIMEOUT_S,
     ) -> None:
         """Know the nodes by their client addresses, host:port.
 
-        `owner` is how people see this client (default: host and pid). Raise ValueError for what is not allowed.
+        `owner` is how people see this client (default: host and pid). A request is repeated, on any node, for
+        `request_timeout` seconds; an acquire for its `wait` in addition. Raise ValueError for what is not allowed.
         """
         addresses = list(endpoints)
 
         def make() -> AsyncClient:
-            return AsyncClient(addresses, session_ttl=session_ttl, owner=owner)
+            return AsyncClient(
+                addresses, session_ttl=session_ttl, owner=owner, request_timeout=request_timeout
+            )
 
         make()  # What is not allowed is said here, not at the first use.
         self._make = make

@@ -3,13 +3,14 @@
 import os
 import queue
 import signal
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
 
 import pytest
 
-from raftlock.client import AsyncClient, Client, ClientClosed, LockLost, SyncLock
+from raftlock.client import AsyncClient, Client, ClientClosed, LockLost, SyncLock, Unavailable
 from raftlock_wire.messages import Op
 from tests.unit.client.fake_node import FakeNode
 
@@ -350,3 +351,14 @@ def test_a_fork_amid_calls_of_other_threads_does_not_block_the_child(
             thread.join()
 
     assert texts == ["True"] * 10
+
+
+def test_an_acquire_that_was_never_sent_says_so() -> None:
+    """Where no node listens an acquire ends as Unavailable, which names the address and why; nothing is left of it."""
+    with socket.create_server(("127.0.0.1", 0)) as nobody:
+        address = f"127.0.0.1:{nobody.getsockname()[1]}"
+    with Client([address], request_timeout=0.1) as client:
+        with pytest.raises(Unavailable, match=f"{address}: .*refused"):
+            client.acquire("r")
+        with pytest.raises(Unavailable, match=f"{address}: .*refused"):
+            client.get("r")
