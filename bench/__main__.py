@@ -90,25 +90,18 @@ def machine() -> dict[str, Any]:
     }
 
 
-def percentile(values: list[float], share: float) -> float:
-    """Return a percentile of sorted seconds, in milliseconds; 0 if there are none."""
-    return (
-        round(values[min(len(values) - 1, int(len(values) * share))] * 1_000, 3) if values else 0.0
-    )
-
-
 async def measure(endpoint: str, name: str, seconds: float) -> dict[str, Any]:
     """Run one workload once."""
     connections, depth = WORKLOADS[name]
     tally, took = await run_load(
         endpoint, connections=connections, depth=depth, seconds=seconds, warmup=0.5
     )
-    latencies = sorted(tally.latencies)
+    p50_ms, p99_ms, max_ms = tally.percentiles_ms(0.5, 0.99, 1.0)
     return {
         "operations_per_second": round(tally.operations / took),
-        "p50_ms": percentile(latencies, 0.5),
-        "p99_ms": percentile(latencies, 0.99),
-        "max_ms": percentile(latencies, 1.0),
+        "p50_ms": p50_ms,
+        "p99_ms": p99_ms,
+        "max_ms": max_ms,
         "errors": tally.statuses,
         "token_errors": tally.token_errors,
     }

@@ -1,46 +1,67 @@
 """Runs a command while a lock is held, and ends it in time when the lock is lost (guarantee 10).
 
-The command has a process group of its own: what it started is ended with it. On Linux the kernel ends the command when
-this process dies, however it dies.
+The command has a process group of its own: what it started is ended with it. When this process dies, however it dies,
+the command is ended too: by the kernel at once on Linux, and its whole group by a small guard on every POSIX system.
+Windows has neither groups nor parent-death signals: there the command alone is ended, and only by this process.
 """
 
 import asyncio
+import contextlib
 import ctypes
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from typing import Any
 
 PR_SET_PDEATHSIG = 1
 GRACE_MAX_S = 5.0
+GUARD_END_S = 1.0
 EXIT_COMMAND_NOT_FOUND = 127
 EXIT_COMMAND_NOT_RUN = 126
-PASSED_ON = (
-    signal.SIGINT,
-    signal.SIGTERM,
-    signal.SIGHUP,
-    signal.SIGQUIT,
-    signal.SIGUSR1,
-    signal.SIGUSR2,
+PASSED_ON = tuple(
+    getattr(signal, name)
+    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2")
+    if hasattr(signal, name)
 )
+_GUARD = 'read -r ended || kill -s KILL -- "-$1"'
+"""A line says that the command has ended; the end of the pipe without one says that this process has died."""
 
 
-def die_with_parent(parent: int) -> Callable[[], None]:
-    """Return what a child runs before its program: from then on it is killed when its parent is gone."""
-    libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
+def die_with_parent(parent: int) -> Callable[[], None] | None:
+    """Return what a child runs before its program to be killed when its parent is gone; None where that cannot be."""
+    if sys.platform != "linux":
+        return None
+    libc = ctypes.CDLL(None, use_errno=True)
 
     def prepare() -> None:
-        if libc is not None:
-            libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-            if os.getppid() != parent:
-                os._exit(1)
+        libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:
+            os._exit(1)
 
     return prepare
+
+
+def spawn_options() -> dict[str, Any]:
+    """Return how a command is started on this system: in a group of its own, dying with its parent."""
+    if not hasattr(os, "killpg"):
+        return {"creationflags": getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)}
+    return {"process_group": 0, "preexec_fn": die_with_parent(os.getpid())}
 
 
 def grace_s(ttl_s: float) -> float:
     """Return how long before the deadline a command is asked to end: a fifth of the ttl, at most 5 s."""
     return min(GRACE_MAX_S, ttl_s / 5)
+
+
+def on_signal(number: int, function: Callable[[], None]) -> None:
+    """Call a function on the running loop when a signal comes, on every system."""
+    loop = asyncio.get_running_loop()
+    try:
+        loop.add_signal_handler(number, function)
+    except NotImplementedError:
+        signal.signal(number, lambda *_: loop.call_soon_threadsafe(function))
 
 
 class Child:
@@ -50,20 +71,17 @@ class Child:
         self._command = command
         self._environment = environment
         self._process: asyncio.subprocess.Process | None = None
+        self._guard: subprocess.Popen[bytes] | None = None
 
     async def start(self) -> None:
         """Start it. Raise OSError if it cannot be run."""
         self._process = await asyncio.create_subprocess_exec(
-            *self._command,
-            env={**os.environ, **self._environment},
-            start_new_session=False,
-            process_group=0,
-            preexec_fn=die_with_parent(os.getpid()),
+            *self._command, env={**os.environ, **self._environment}, **spawn_options()
         )
+        self._guard = _start_guard(self._process.pid)
         _foreground(self._process.pid)
-        loop = asyncio.get_running_loop()
         for number in PASSED_ON:
-            loop.add_signal_handler(number, self.signal, number)
+            on_signal(number, lambda number=number: self.signal(number))  # type: ignore[misc]
 
     @property
     def process(self) -> asyncio.subprocess.Process:
@@ -73,19 +91,63 @@ class Child:
 
     def signal(self, number: int) -> None:
         """Send a signal to the whole group, if it is still there."""
-        try:
-            os.killpg(self.process.pid, number)
-        except ProcessLookupError:
-            return
+        # A group of which only the dead are left answers EPERM on macOS.
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            if hasattr(os, "killpg"):
+                os.killpg(self.process.pid, number)
+            elif number == signal.SIGTERM:
+                self.process.terminate()
+            else:
+                self.process.send_signal(getattr(signal, "CTRL_BREAK_EVENT", number))
+
+    def ask_to_end(self) -> None:
+        """Ask it to end."""
+        self.signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """End it, whatever it does, and what it left behind in its group."""
+        if hasattr(os, "killpg"):
+            self.signal(signal.SIGKILL)
+        else:
+            with contextlib.suppress(ProcessLookupError):
+                self.process.kill()
 
     async def wait(self) -> int:
         """Wait for its end. Return its exit code, 128 + the signal if one ended it, as a shell does."""
         code = await self.process.wait()
         return code if code >= 0 else 128 - code
 
+    def dismiss_guard(self) -> None:
+        """Tell the guard that the command has ended."""
+        if self._guard is None or self._guard.stdin is None:
+            return
+        with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+            self._guard.stdin.write(b"ended\n")
+            self._guard.stdin.close()
+            self._guard.wait(GUARD_END_S)
+
+
+def _start_guard(group: int) -> "subprocess.Popen[bytes] | None":
+    """Start what kills a process group when this process is gone. None where there is no shell for it."""
+    if not hasattr(os, "killpg"):
+        return None
+    try:
+        return subprocess.Popen(
+            ["/bin/sh", "-c", _GUARD, "raftlock-guard", str(group)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            # Out of the way of Ctrl-C, and of what ends our own group.
+            start_new_session=True,
+        )
+    except OSError:
+        return None
+
 
 def _foreground(group: int) -> None:
     """Give the terminal to the command, if there is one: it may want to read, and Ctrl-C is for it."""
+    if not hasattr(os, "tcgetpgrp"):
+        return
     try:
         terminal = os.open("/dev/tty", os.O_RDWR)
     except OSError:

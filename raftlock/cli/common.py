@@ -1,26 +1,36 @@
 """What the commands share: durations, endpoints, output for people and for programs, exit codes."""
 
 import asyncio
+import getpass
 import json
 import os
 import re
+import socket
 import sys
 from collections.abc import Callable, Coroutine
 from typing import Any, NoReturn, TypeVar
 
 import click
 
-from raftlock.client import BadRequest, OutcomeUnknown, RaftlockError, Unavailable
-from raftlock.client.async_client import DEFAULT_ENDPOINTS
+from raftlock.client import (
+    AsyncClient,
+    BadRequest,
+    OutcomeUnknown,
+    RaftlockError,
+    Unavailable,
+    arguments,
+)
+from raftlock.client.arguments import DEFAULT_ENDPOINTS
 
 EXIT_ERROR = 1
 EXIT_USAGE = 2
 EXIT_UNAVAILABLE = 69
 """No node could be reached, or none leads (sysexits.h: EX_UNAVAILABLE)."""
 EXIT_NOT_HELD = 3
-"""`release`: the token does not hold the lock."""
+"""Nobody holds the lock, or not under that token."""
 EXIT_NOT_ACQUIRED = 75
 """The lock was not acquired in time (sysexits.h: EX_TEMPFAIL)."""
+EXIT_INTERRUPTED = 130
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3_600.0, "": 1.0}
 Value = TypeVar("Value")
@@ -31,23 +41,43 @@ class Duration(click.ParamType[float]):
 
     name = "duration"
 
+    def __init__(self, low: str = "0", high: str = "24h") -> None:
+        """Allow durations from `low` to `high`."""
+        self._low, self._high = low, high
+
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> float:
         """Parse it, or fail with what is allowed."""
         if isinstance(value, float | int):
             return float(value)
-        match = re.fullmatch(r"(\d+(?:\.\d+)?)(ms|s|m|h|)", str(value).strip())
-        if match is None:
+        seconds = _seconds(value)
+        if seconds is None:
             self.fail(f"{value!r} is not a duration: use 500ms, 10s, 2m or 1h", param, ctx)
-        return float(match[1]) * _UNITS[match[2]]
+        if not (_seconds(self._low) or 0.0) <= seconds <= (_seconds(self._high) or 0.0):
+            self.fail(f"{value} is not within {self._low} to {self._high}", param, ctx)
+        return seconds
 
 
-DURATION = Duration()
+def _seconds(text: Any) -> float | None:
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)(ms|s|m|h|)", str(text).strip())
+    return None if match is None else float(match[1]) * _UNITS[match[2]]
+
+
+TTL = Duration("100ms", "24h")
+WAIT = Duration("0", "24h")
 
 
 def endpoints_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add --endpoints."""
+    """Add --endpoints and --timeout."""
+    command = click.option(
+        "--timeout",
+        type=Duration("100ms", "10m"),
+        envvar="RAFTLOCK_TIMEOUT",
+        default="10s",
+        show_default=True,
+        help="How long to try when no node answers (also RAFTLOCK_TIMEOUT).",
+    )(command)
     return click.option(
         "--endpoints",
         envvar="RAFTLOCK_ENDPOINTS",
@@ -66,13 +96,17 @@ def json_option(command: Callable[..., Any]) -> Callable[..., Any]:
 def parse_endpoints(text: str) -> list[str]:
     """Split a list of addresses. Raise UsageError for one that is none."""
     found = [part.strip() for part in text.split(",") if part.strip()]
-    for endpoint in found:
-        host, colon, port = endpoint.rpartition(":")
-        if not (colon and host and port.isdigit()):
-            raise click.UsageError(f"--endpoints: {endpoint!r} is not HOST:PORT")
     if not found:
         raise click.UsageError("--endpoints: at least one HOST:PORT is needed")
-    return found
+    try:
+        return [arguments.endpoint(one) for one in found]
+    except ValueError as error:
+        raise click.UsageError(f"--{error}") from error
+
+
+def connect(endpoints: str, timeout: float, owner: str | None = None) -> AsyncClient:
+    """Return a client by the flags. Raise UsageError for addresses that are none."""
+    return AsyncClient(parse_endpoints(endpoints), owner=owner, request_timeout=timeout)
 
 
 def emit(as_json: bool, values: dict[str, Any], text: str) -> None:
@@ -80,8 +114,11 @@ def emit(as_json: bool, values: dict[str, Any], text: str) -> None:
     click.echo(json.dumps(values) if as_json else text)
 
 
-def fail(message: str, code: int = EXIT_ERROR) -> NoReturn:
-    """Say what went wrong, and end."""
+def fail(message: str, code: int = EXIT_ERROR, **values: Any) -> NoReturn:
+    """Say what went wrong, and end. With --json one object goes to stdout as well."""
+    context = click.get_current_context(silent=True)
+    if context is not None and context.params.get("as_json"):
+        click.echo(json.dumps({"status": "ERROR", "error": message, **values}))
     click.echo(f"raftlock: {message}", err=True)
     sys.exit(code)
 
@@ -97,12 +134,14 @@ def run(main: Coroutine[Any, Any, Value]) -> Value:
     except RaftlockError as error:
         fail(str(error))
     except KeyboardInterrupt:
-        sys.exit(130)
+        sys.exit(EXIT_INTERRUPTED)
 
 
 def default_owner() -> str:
     """Return how people see this command: user, host and pid."""
-    import getpass
-    import socket
-
-    return f"{getpass.getuser()}@{socket.gethostname()}:{os.getpid()}"
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):
+        # A container's user id may have no name.
+        user = f"uid-{os.getuid()}" if hasattr(os, "getuid") else "unknown"
+    return f"{user}@{socket.gethostname()}:{os.getpid()}"

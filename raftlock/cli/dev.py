@@ -6,11 +6,13 @@ import os
 import signal
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
 from raftlock.cli.child import die_with_parent
-from raftlock.cli.common import fail
+from raftlock.cli.common import emit, fail, json_option
+from raftlock.cli.progress import Progress
 from raftlock.client import NodeStatus, Unavailable
 from raftlock.client.async_client import fetch_status
 
@@ -37,26 +39,35 @@ HOST = "127.0.0.1"
     help="Client ports from here, peer ports from 10 above, HTTP from 20 above.",
 )
 @click.option("--no-restart", is_flag=True, help="Leave a killed node down.")
-def dev(nodes: int, data: Path, base_port: int, no_restart: bool) -> None:
+@json_option
+def dev(nodes: int, data: Path, base_port: int, no_restart: bool, as_json: bool) -> None:
     """Run a cluster on this machine until Ctrl-C. Its data is kept and used again.
+
+    With --json one object a line for each thing that happens; the one with "endpoints" says that the cluster is ready.
 
     \b
     Example: raftlock dev --nodes 3 --data /tmp/raftlock --base-port 7401
+    Exit codes: 0 stopped; 1 it did not come up.
     """
-    if nodes > 10:
-        raise click.UsageError("--nodes: at most 10")
     data.mkdir(parents=True, exist_ok=True)
-    sys.exit(asyncio.run(DevCluster(nodes, data, base_port, restart=not no_restart).run()))
+    sys.exit(
+        asyncio.run(
+            DevCluster(nodes, data, base_port, restart=not no_restart, as_json=as_json).run()
+        )
+    )
 
 
 class DevCluster:
     """The nodes' processes, and what a person is told of them."""
 
-    def __init__(self, nodes: int, data: Path, base_port: int, *, restart: bool) -> None:
+    def __init__(
+        self, nodes: int, data: Path, base_port: int, *, restart: bool, as_json: bool = False
+    ) -> None:
         self._ids = range(1, nodes + 1)
         self._data = data
         self._base_port = base_port
         self._restart = restart
+        self._as_json = as_json
         self._processes: dict[int, asyncio.subprocess.Process] = {}
         self._stopping = asyncio.Event()
         self._ready = False
@@ -126,10 +137,11 @@ class DevCluster:
         from raftlock.server.bootstrap import BootstrapError, bootstrap
 
         nodes = {node_id: self.peer(node_id) for node_id in self._ids}
-        task = asyncio.create_task(asyncio.to_thread(bootstrap, nodes))
-        stopped = asyncio.create_task(self._stopping.wait())
-        await asyncio.wait({task, stopped}, return_when=asyncio.FIRST_COMPLETED)
-        stopped.cancel()
+        with Progress("starting the nodes"):
+            task = asyncio.create_task(asyncio.to_thread(bootstrap, nodes))
+            stopped = asyncio.create_task(self._stopping.wait())
+            await asyncio.wait({task, stopped}, return_when=asyncio.FIRST_COMPLETED)
+            stopped.cancel()
         try:
             await task
         except BootstrapError as error:
@@ -158,8 +170,8 @@ class DevCluster:
             self._say(f"node {leader.id} leads term {leader.term}")
         if not self._ready:
             self._ready = True
-            click.echo("cluster ready: " + ",".join(self.client(node_id) for node_id in self._ids))
-            sys.stdout.flush()
+            endpoints = [self.client(node_id) for node_id in self._ids]
+            self._say("cluster ready: " + ",".join(endpoints), endpoints=endpoints)
 
     async def _ask(self, node_id: int) -> NodeStatus | None:
         try:
@@ -183,10 +195,8 @@ class DevCluster:
         if self._ready:
             self._say("stopped")
 
-    @staticmethod
-    def _say(text: str) -> None:
-        click.echo(text)
-        sys.stdout.flush()
+    def _say(self, text: str, **values: Any) -> None:
+        emit(self._as_json, {"event": text, **values}, text)
 
 
 def _signal(process: asyncio.subprocess.Process, number: int) -> None:

@@ -1,6 +1,7 @@
 """The commands that only look: check, get, list."""
 
 import asyncio
+import json
 import sys
 import time
 from typing import Any
@@ -9,24 +10,25 @@ import click
 
 from raftlock.cli.common import (
     EXIT_NOT_HELD,
+    connect,
     emit,
     endpoints_option,
     fail,
     json_option,
-    parse_endpoints,
     run,
 )
-from raftlock.client import AsyncClient, LockInfo
+from raftlock.cli.locks import token_option
+from raftlock.client import LockInfo, OutcomeUnknown, Unavailable
 
 WATCH_EVERY_S = 1.0
 
 
 @click.command()
 @click.argument("name")
-@click.option("--token", type=click.IntRange(1), required=True, help="The token to look for.")
+@token_option
 @json_option
 @endpoints_option
-def check(name: str, token: int, as_json: bool, endpoints: str) -> None:
+def check(name: str, token: int, as_json: bool, endpoints: str, timeout: float) -> None:
     """Say whether TOKEN is the current grant of the lock NAME.
 
     A help for the side that keeps the resource. It does not replace comparing tokens there: the answer may be old when
@@ -38,17 +40,14 @@ def check(name: str, token: int, as_json: bool, endpoints: str) -> None:
     """
 
     async def main() -> bool:
-        async with AsyncClient(parse_endpoints(endpoints)) as client:
+        async with connect(endpoints, timeout) as client:
             return await client.check(name, token)
 
-    current = run(main())
-    emit(
-        as_json,
-        {"status": "OK" if current else "NOT_HELD", "token": token, "resource": name},
-        f"{name} is {'' if current else 'not '}held under token {token}",
-    )
-    if not current:
-        sys.exit(EXIT_NOT_HELD)
+    if not run(main()):
+        why = f"{name!r} is not held under token {token}"
+        fail(why, EXIT_NOT_HELD, status="NOT_HELD", resource=name, token=token)
+    values = {"status": "OK", "resource": name, "token": token}
+    emit(as_json, values, f"{name} is held under token {token}")
 
 
 @click.command()
@@ -56,7 +55,7 @@ def check(name: str, token: int, as_json: bool, endpoints: str) -> None:
 @click.option("--stale", is_flag=True, help="From any node's own table; it may be behind.")
 @json_option
 @endpoints_option
-def get(name: str, stale: bool, as_json: bool, endpoints: str) -> None:
+def get(name: str, stale: bool, as_json: bool, endpoints: str, timeout: float) -> None:
     """Show who holds the lock NAME.
 
     \b
@@ -65,14 +64,12 @@ def get(name: str, stale: bool, as_json: bool, endpoints: str) -> None:
     """
 
     async def main() -> LockInfo | None:
-        async with AsyncClient(parse_endpoints(endpoints)) as client:
+        async with connect(endpoints, timeout) as client:
             return await client.get(name, stale=stale)
 
     info = run(main())
     if info is None:
-        if as_json:
-            emit(as_json, {"status": "NOT_HELD", "resource": name}, "")
-        fail(f"{name!r} is not held", EXIT_NOT_HELD)
+        fail(f"{name!r} is not held", EXIT_NOT_HELD, status="NOT_HELD", resource=name, token=None)
     values = as_values(info)
     width = max(map(len, values))
     emit(
@@ -98,36 +95,53 @@ def list_locks(
     watch: bool,
     as_json: bool,
     endpoints: str,
+    timeout: float,
 ) -> None:
     """List locks in the order of their names.
 
-    With --json one object a line. With --session also offers and waiting acquires. A long list is several pages, each of
-    them one picture, all of them together not.
+    With --json one object a line, and with --watch one line a look. With --session also offers and waiting acquires. A
+    long list is several pages, each of them one picture, all of them together not.
 
     \b
     Example: raftlock list --prefix order: --watch
+    Exit codes: 0; 69 no node answers (--watch goes on trying).
     """
     if sum((bool(prefix), owner is not None, session is not None)) > 1:
         raise click.UsageError("--prefix, --owner and --session exclude each other")
 
     async def main() -> None:
-        async with AsyncClient(parse_endpoints(endpoints)) as client:
+        async with connect(endpoints, timeout) as client:
             while True:
-                show(await client.list(prefix=prefix, owner=owner, session=session, stale=stale))
+                try:
+                    found = await client.list(
+                        prefix=prefix, owner=owner, session=session, stale=stale
+                    )
+                except (Unavailable, OutcomeUnknown) as error:
+                    if not watch:
+                        raise
+                    click.echo(f"raftlock: {error}", err=True)
+                else:
+                    show(found)
                 if not watch:
                     return
                 await asyncio.sleep(WATCH_EVERY_S)
 
     def show(found: list[LockInfo]) -> None:
-        if as_json:
+        if as_json and watch:
+            click.echo(json.dumps({"time": _utc(time.time()), "locks": [*map(as_values, found)]}))
+        elif as_json:
             for info in found:
                 emit(True, as_values(info), "")
-            return
-        if watch and sys.stdout.isatty():
-            click.clear()
-        click.echo(table(found))
+        else:
+            if watch and sys.stdout.isatty():
+                click.clear()
+            click.echo(table(found))
 
     run(main())
+
+
+def _utc(wall_s: float) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(wall_s))
 
 
 def as_values(info: LockInfo) -> dict[str, Any]:
@@ -139,7 +153,7 @@ def as_values(info: LockInfo) -> dict[str, Any]:
         "token": info.token,
         "ttl": info.ttl,
         "expires_in": info.expires_in,
-        "since": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(info.since)),
+        "since": _utc(info.since),
         "waiters": info.waiters,
         "session": info.session,
         "address": info.address,

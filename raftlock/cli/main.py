@@ -1,5 +1,6 @@
 """The entry point of `raftlock`."""
 
+import os
 import platform
 from importlib.metadata import version as version_of
 
@@ -7,9 +8,11 @@ import click
 from click.shell_completion import get_completion_class
 
 from raftlock.cli.audit import audit
+from raftlock.cli.bench import bench
 from raftlock.cli.common import emit, json_option
 from raftlock.cli.dev import dev
-from raftlock.cli.locks import acquire, force_release, lock, release, renew
+from raftlock.cli.lock_command import lock
+from raftlock.cli.locks import acquire, force_release, release, renew
 from raftlock.cli.looking import check, get, list_locks
 from raftlock.cli.nodes import bootstrap, config_group, server, status
 from raftlock_wire.limits import PROTOCOL_VERSION
@@ -19,7 +22,8 @@ SHELLS = ("bash", "zsh", "fish")
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="raftlock")
-def main() -> None:
+@click.pass_context
+def main(ctx: click.Context) -> None:
     """A replicated lock service: fenced, fair, fail-closed locks.
 
     \b
@@ -27,14 +31,21 @@ def main() -> None:
              raftlock lock demo -- sh -c 'echo $RAFTLOCK_TOKEN'
 
     Exit codes: 0 done; 1 it failed; 2 a wrong flag or value; 3 not held; 69 no node can be reached or none leads; 75 not
-    acquired in time. `raftlock lock` passes its command's own.
+    acquired in time; 130 Ctrl-C. `raftlock lock` passes its command's own, and 70 when the lock was lost. Colours are for
+    terminals only; NO_COLOR takes them away.
     """
+    if os.environ.get("NO_COLOR"):
+        ctx.color = False
 
 
 @click.command()
 @json_option
 def version(as_json: bool) -> None:
-    """Print the versions of raftlock, its protocol and Python."""
+    """Print the versions of raftlock, its protocol and Python.
+
+    \b
+    Example: raftlock version --json
+    """
     values = {
         "raftlock": version_of("raftlock"),
         "protocol": PROTOCOL_VERSION,
@@ -45,7 +56,8 @@ def version(as_json: bool) -> None:
 
 @click.command()
 @click.argument("shell", type=click.Choice(SHELLS))
-def completion(shell: str) -> None:
+@json_option
+def completion(shell: str, as_json: bool) -> None:
     """Print what makes SHELL complete raftlock's commands and flags.
 
     \b
@@ -53,12 +65,13 @@ def completion(shell: str) -> None:
     """
     found = get_completion_class(shell)
     assert found is not None
-    click.echo(found(main, {}, "raftlock", "_RAFTLOCK_COMPLETE").source())
+    script = found(main, {}, "raftlock", "_RAFTLOCK_COMPLETE").source()
+    emit(as_json, {"shell": shell, "script": script}, script)
 
 
 for _command in (
     lock, acquire, renew, release, check, get, list_locks, force_release, status,
-    audit, server, bootstrap, dev, config_group, version, completion,
+    audit, server, bootstrap, dev, bench, config_group, version, completion,
 ):  # fmt: skip
     main.add_command(_command)
 

@@ -1,6 +1,7 @@
 """The commands about nodes: server, bootstrap, status."""
 
 import asyncio
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import click
 
 from raftlock.cli.common import (
     EXIT_UNAVAILABLE,
+    Duration,
     emit,
     endpoints_option,
     fail,
@@ -16,6 +18,7 @@ from raftlock.cli.common import (
     parse_endpoints,
     run,
 )
+from raftlock.cli.progress import Progress
 from raftlock.client import NodeStatus, Unavailable
 from raftlock.client.async_client import fetch_status
 from raftlock.server.config import (
@@ -26,6 +29,9 @@ from raftlock.server.config import (
     example,
     read_file,
 )
+
+STATUS_TIMEOUT_S = 2.0
+"""A node that does not say how it is within this time counts as unreachable."""
 
 
 def settings_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -86,16 +92,25 @@ def server(config_file: Path | None, **flags: Any) -> None:
 
 @click.group(name="config")
 def config_group() -> None:
-    """Look at the configuration of a node."""
+    """Look at the configuration of a node.
+
+    \b
+    Example: raftlock config check --config /etc/raftlock.toml
+    """
 
 
 @config_group.command(name="example")
-def config_example() -> None:
+@json_option
+def config_example(as_json: bool) -> None:
     """Print a whole configuration file: each field, what it means, what is allowed, its default.
 
     \b
     Example: raftlock config example > /etc/raftlock.toml
     """
+    if as_json:
+        fields = ("name", "option", "variable", "allowed", "default", "doc")
+        click.echo(json.dumps([{f: getattr(s, f) for f in fields} for s in SETTINGS], default=str))
+        return
     click.echo(example(), nl=False)
 
 
@@ -122,10 +137,10 @@ def config_check(config_file: Path | None, as_json: bool, **flags: Any) -> None:
 @click.option(
     "--wait",
     "wait_s",
-    type=float,
-    default=10.0,
+    type=Duration("0", "1h"),
+    default="10s",
     show_default=True,
-    help="Seconds to wait for nodes to be up.",
+    help="How long to wait for nodes to be up.",
 )
 @json_option
 def bootstrap(nodes: str, wait_s: float, as_json: bool) -> None:
@@ -133,6 +148,7 @@ def bootstrap(nodes: str, wait_s: float, as_json: bool) -> None:
 
     \b
     Example: raftlock bootstrap --nodes 1=10.0.0.1:7411,2=10.0.0.2:7411,3=10.0.0.3:7411
+    Exit codes: 0; 1 a node does not answer, or belongs to another cluster; 2 a wrong flag.
     """
     from raftlock.server.bootstrap import BootstrapError, parse_nodes
     from raftlock.server.bootstrap import bootstrap as make_cluster
@@ -142,7 +158,8 @@ def bootstrap(nodes: str, wait_s: float, as_json: bool) -> None:
     except ValueError as error:
         raise click.UsageError(f"--nodes: {error}") from error
     try:
-        cluster_id = make_cluster({int(i): a for i, a in listed.items()}, wait_s=wait_s)
+        with Progress("waiting for the nodes", of_s=wait_s):
+            cluster_id = make_cluster({int(i): a for i, a in listed.items()}, wait_s=wait_s)
     except BootstrapError as error:
         fail(str(error))
     emit(
@@ -155,14 +172,16 @@ def bootstrap(nodes: str, wait_s: float, as_json: bool) -> None:
 @click.command()
 @json_option
 @endpoints_option
-def status(as_json: bool, endpoints: str) -> None:
+def status(as_json: bool, endpoints: str, timeout: float) -> None:
     """Show each node and who leads.
 
     \b
+    Example: raftlock status --endpoints 10.0.0.1:7401,10.0.0.2:7401,10.0.0.3:7401
     Exit codes: 0 a node leads; 69 none does, or none can be reached.
     """
     asked = parse_endpoints(endpoints)
-    answers = run(_ask_all(asked))
+    with Progress("asking the nodes"):
+        answers = run(_ask_all(asked, min(timeout, STATUS_TIMEOUT_S)))
     leader = next(
         (s.id for s in answers.values() if s is not None and s.role == "leader" and s.healthy), None
     )
@@ -171,17 +190,22 @@ def status(as_json: bool, endpoints: str) -> None:
         f"{'node':>4}  {'address':<22}{'role':<14}{'term':>6}{'commit':>10}{'applied':>10}  health"
     ]
     for row in rows:
-        health = "ok" if row["healthy"] else "unreachable" if row["id"] is None else "no leader"
         values = [
             ("-" if row[k] is None else row[k])
             for k in ("id", "role", "term", "commit_index", "applied_index")
         ]
         lines.append(
-            f"{values[0]:>4}  {row['address']:<22}{values[1]:<14}{values[2]:>6}{values[3]:>10}{values[4]:>10}  {health}"
+            f"{values[0]:>4}  {row['address']:<22}{values[1]:<14}{values[2]:>6}{values[3]:>10}{values[4]:>10}  {_health(row)}"
         )
     emit(as_json, {"leader": leader, "nodes": rows}, "\n".join(lines))
     if leader is None:
         fail("no node leads", EXIT_UNAVAILABLE)
+
+
+def _health(row: dict[str, Any]) -> str:
+    if row["healthy"]:
+        return click.style("ok", fg="green")
+    return click.style("unreachable" if row["id"] is None else "no leader", fg="red")
 
 
 def _row(endpoint: str, answer: NodeStatus | None) -> dict[str, Any]:
@@ -191,10 +215,10 @@ def _row(endpoint: str, answer: NodeStatus | None) -> dict[str, Any]:
     return {name: getattr(answer, name) for name in names}
 
 
-async def _ask_all(endpoints: list[str]) -> dict[str, NodeStatus | None]:
+async def _ask_all(endpoints: list[str], timeout_s: float) -> dict[str, NodeStatus | None]:
     async def ask(endpoint: str) -> NodeStatus | None:
         try:
-            return await fetch_status(endpoint)
+            return await fetch_status(endpoint, timeout=timeout_s)
         except (OSError, TimeoutError, Unavailable):
             return None
 
