@@ -25,7 +25,7 @@ PASSED_ON = tuple(
     for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2")
     if hasattr(signal, name)
 )
-_GUARD = 'read -r ended || kill -s KILL -- "-$1"'
+_GUARD = 'trap "" HUP INT QUIT USR1 USR2 TERM TSTP TTIN TTOU; echo; read -r ended || kill -s KILL 0'
 """A line says that the command has ended; the end of the pipe without one says that this process has died."""
 
 
@@ -43,11 +43,11 @@ def die_with_parent(parent: int) -> Callable[[], None] | None:
     return prepare
 
 
-def spawn_options() -> dict[str, Any]:
-    """Return how a command is started on this system: in a group of its own, dying with its parent."""
+def spawn_options(group: int) -> dict[str, Any]:
+    """Return how a command is started on this system: in a group (0: a new one), dying with its parent."""
     if not hasattr(os, "killpg"):
         return {"creationflags": getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)}
-    return {"process_group": 0, "preexec_fn": die_with_parent(os.getpid())}
+    return {"process_group": group, "preexec_fn": die_with_parent(os.getpid())}
 
 
 def grace_s(ttl_s: float) -> float:
@@ -72,14 +72,22 @@ class Child:
         self._environment = environment
         self._process: asyncio.subprocess.Process | None = None
         self._guard: subprocess.Popen[bytes] | None = None
+        self._group = 0
 
     async def start(self) -> None:
         """Start it. Raise OSError if it cannot be run."""
-        self._process = await asyncio.create_subprocess_exec(
-            *self._command, env={**os.environ, **self._environment}, **spawn_options()
-        )
-        self._guard = _start_guard(self._process.pid)
-        _foreground(self._process.pid)
+        # The guard first: from its first moment on the command is in a group that somebody watches.
+        self._guard = _start_guard()
+        group = 0 if self._guard is None else self._guard.pid
+        try:
+            self._process = await asyncio.create_subprocess_exec(
+                *self._command, env={**os.environ, **self._environment}, **spawn_options(group)
+            )
+        except OSError:
+            self.dismiss_guard()
+            raise
+        self._group = group or self._process.pid
+        _foreground(self._group)
         for number in PASSED_ON:
             on_signal(number, lambda number=number: self.signal(number))  # type: ignore[misc]
 
@@ -94,7 +102,7 @@ class Child:
         # A group of which only the dead are left answers EPERM on macOS.
         with contextlib.suppress(ProcessLookupError, PermissionError):
             if hasattr(os, "killpg"):
-                os.killpg(self.process.pid, number)
+                os.killpg(self._group, number)
             elif number == signal.SIGTERM:
                 self.process.terminate()
             else:
@@ -127,21 +135,25 @@ class Child:
             self._guard.wait(GUARD_END_S)
 
 
-def _start_guard(group: int) -> "subprocess.Popen[bytes] | None":
-    """Start what kills a process group when this process is gone. None where there is no shell for it."""
+def _start_guard() -> "subprocess.Popen[bytes] | None":
+    """Start the leader of a process group, which kills the group when this process is gone. None without a shell."""
     if not hasattr(os, "killpg"):
         return None
     try:
-        return subprocess.Popen(
-            ["/bin/sh", "-c", _GUARD, "raftlock-guard", str(group)],
+        guard = subprocess.Popen(
+            ["/bin/sh", "-c", _GUARD],
             stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            # Out of the way of Ctrl-C, and of what ends our own group.
-            start_new_session=True,
+            process_group=0,
         )
     except OSError:
         return None
+    # Once it has said something it ignores the signals that the group will get.
+    assert guard.stdout is not None
+    with guard.stdout:
+        ready = guard.stdout.readline()
+    return guard if ready else None
 
 
 def _foreground(group: int) -> None:

@@ -20,7 +20,7 @@ from raftlock.cli.common import (
     run,
 )
 from raftlock.cli.progress import Progress
-from raftlock.client import AcquireResult, AsyncClient, Lock, RaftlockError
+from raftlock.client import AcquireResult, AsyncClient, Lock, RaftlockError, arguments
 
 LOOK_AFTER_S = 1.0
 
@@ -34,7 +34,11 @@ def acquiring_options(command: Callable[..., Any]) -> Callable[..., Any]:
         help="How people see the holder (default: user@host:pid).",
     )(command)
     command = click.option(
-        "--wait", type=WAIT, default="0", show_default=True, help="How long to wait for the lock: 0 to 24h."
+        "--wait",
+        type=WAIT,
+        default="0",
+        show_default=True,
+        help="How long to wait for the lock: 0 to 24h.",
     )(command)
     return click.option(
         "--ttl",
@@ -196,6 +200,7 @@ def force_release(
     """
 
     async def main() -> tuple[int, bool]:
+        arguments.reason(reason)
         async with connect(endpoints, timeout) as client:
             held = token
             if held is None:

@@ -278,8 +278,9 @@ class AsyncClient:
     async def release_token(self, resource: str, token: int) -> bool:
         """Release by token a lock that was acquired elsewhere. Return whether it was held under this token."""
         arguments.resource(resource)
+        until_us = client_now_us() + self._timeout_ms * 1_000
         answer = await self._call(
-            lambda done: self._core.release_token(resource, token, client_now_us(), done)
+            lambda done: self._core.release_token(resource, token, client_now_us(), until_us, done)
         )
         if answer[1] in (Status.OK, Status.NOT_HELD):
             return bool(answer[1] == Status.OK)

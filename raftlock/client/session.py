@@ -400,7 +400,8 @@ class ClientSession:
         if handle.on_lost is not None:
             handle.on_lost(handle)
         if release:
-            self._ask_release(handle.resource, handle.token, None, self.now_us, handle.ttl_us)
+            until_us = self._lease_end_us(handle)
+            self._ask_release(handle.resource, handle.token, None, self.now_us, until_us)
 
     def _renew_due(self, now_us: int) -> None:
         due = [
@@ -502,15 +503,21 @@ class ClientSession:
             return
         handle.state = HandleState.RELEASED
         self._handles.pop(handle, None)
-        self._ask_release(handle.resource, handle.token, done, now_us, handle.ttl_us)
+        self._ask_release(handle.resource, handle.token, done, now_us, self._lease_end_us(handle))
 
-    def release_token(self, resource: str, token: int, now_us: int, done: Result) -> None:
+    def _lease_end_us(self, handle: Handle) -> int:
+        """Return until when a release is worth asking: by then the lease has run out by itself."""
+        return self.now_us + max(handle.ttl_us or self._ttl_ms * 1_000, 1_000_000)
+
+    def release_token(
+        self, resource: str, token: int, now_us: int, until_us: int, done: Result
+    ) -> None:
         """Release by token, for a lock that this object did not acquire."""
         self.now_us = now_us
-        self._ask_release(resource, token, done, now_us, 0)
+        self._ask_release(resource, token, done, now_us, until_us)
 
     def _ask_release(
-        self, resource: str, token: int, done: Result | None, now_us: int, ttl_us: int
+        self, resource: str, token: int, done: Result | None, now_us: int, until_us: int
     ) -> None:
         def answered(ask: Ask, answer: Answer, sent_us: int) -> bool:
             del ask, sent_us
@@ -521,13 +528,13 @@ class ClientSession:
             return True
 
         def given_up(ask: Ask) -> None:
-            del ask
-            if done is not None:
-                done(
-                    OutcomeUnknown(f"the release of {resource!r} was not answered within its lease")
-                )
+            if done is None:
+                return
+            if ask.attempts:
+                done(OutcomeUnknown(f"the release of {resource!r} was not answered in time"))
+            else:
+                done(Unavailable("no node could be reached in time"))
 
-        until_us = now_us + max(ttl_us or self._ttl_ms * 1_000, 1_000_000)
         self.asking.start(
             Ask(
                 lambda i: (int(Op.RELEASE), i, resource, token),

@@ -498,7 +498,7 @@ def test_a_release_by_token_needs_no_handle() -> None:
     """For a lock that another process acquired."""
     client = Scripted()
     results: list[Any] = []
-    client.core.release_token("other", 55, client.now_us, results.append)
+    client.core.release_token("other", 55, client.now_us, client.now_us + SECOND, results.append)
 
     request = client.take(Op.RELEASE)
     client.answer(request, Status.NOT_HELD, 56)
