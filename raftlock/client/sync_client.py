@@ -223,6 +223,14 @@ class Client:
 
         return engine.run(work, unwanted)
 
+    def release(self, lock: SyncLock) -> None:
+        """Release a lock."""
+        lock.release()
+
+    def change_ttl(self, lock: SyncLock, ttl: float) -> None:
+        """Give a lock with a lease of its own another ttl, in seconds. Raise LockLost if it is not held."""
+        lock.change_ttl(ttl)
+
     # by name and token
 
     def release_token(self, resource: str, token: int) -> bool:
