@@ -9,6 +9,7 @@ import os
 import random
 import socket
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, cast
 
@@ -44,6 +45,7 @@ FOLLOW_LEADER_S = 1.0
 """A connection moves to the leader at most so often."""
 WAKE_UP_S = 0.5
 """The client's clock is looked at so often while anything has a deadline (guarantee 10)."""
+HOLDER_TIMEOUT_S = 1.0
 GIVE_UP_S = 2.0
 """How long a caller waits for an acquire to be cancelled after its time; then the outcome is unknown to it."""
 
@@ -250,7 +252,17 @@ class AsyncClient:
             raise answer
         if answer.handle is not None:
             return Lock(self, answer.handle)
-        return answer
+        return await self._with_holder(resource, answer) if wait_ms else answer
+
+    async def _with_holder(self, resource: str, result: AcquireResult) -> AcquireResult:
+        """Add who has the lock to the end of a wait, which does not say so. A hint: it may have changed since."""
+        if result.status is not Status.TIMEOUT:
+            return result
+        with contextlib.suppress(TimeoutError, RaftlockError):
+            async with asyncio.timeout(HOLDER_TIMEOUT_S):
+                if (info := await self.get(resource)) is not None:
+                    return replace(result, holder=info.owner, holder_token=info.token)
+        return result
 
     async def release(self, lock: Lock) -> None:
         """Release a lock."""
