@@ -37,13 +37,13 @@ def once(name: str) -> Callable[[Callable[[SyncLock], str]], Callable[[], str]]:
                 lock.release()
 
         # Celery takes a task's parameters from its signature, and the lock is none.
-        del run.__wrapped__  # type: ignore[attr-defined]
+        del run.__wrapped__
         return run
 
     return decorate
 
 
-@app.task
+@app.task  # type: ignore[untyped-decorator]
 @once("task:rebuild-index")
 def rebuild_index(lock: SyncLock) -> str:
     """Stand for a task that must not run twice at a time."""

@@ -15,7 +15,8 @@ from raftlock_wire.messages import Event, GrantState, Op
 from raftlock_wire.status import Status
 
 if TYPE_CHECKING:
-    from raftlock.client.session import ClientSession, SessionView
+    from raftlock.client.session import ClientSession
+    from raftlock.client.sessions import SessionView
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,10 +8,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from raftlock.client.errors import OutcomeUnknown, TooManyRequests, Unavailable
 from raftlock_wire.status import Status
 
 Request = tuple[Any, ...]
 Answer = tuple[Any, ...]
+Result = Callable[[Any], None]
+"""Called once, with a value or a RaftlockError."""
 
 BACKOFF_MIN_US = 10_000
 BACKOFF_MAX_US = 500_000
@@ -64,6 +67,8 @@ class Asking:
         self.connected = False
         self.attached: set[int] = set()
         self.outbox: list[Request] = []
+        self.now_us = 0
+        """The client's clock, as it was when the client was last called."""
 
     def __len__(self) -> int:
         return len(self._asks)
@@ -74,6 +79,26 @@ class Asking:
         self._asks[ask] = None
         self._try(ask, now_us)
         return ask
+
+    def bounded(
+        self,
+        build: Callable[[int], tuple[Any, ...]],
+        answered: Callable[[Ask, Answer, int], bool],
+        until_us: int,
+        done: Result,
+        now_us: int,
+    ) -> None:
+        """Ask until `until_us`; then `done` gets OutcomeUnknown, or Unavailable if it was never sent."""
+        if len(self) >= REQUESTS_MAX:
+            raise TooManyRequests(f"{REQUESTS_MAX} requests are under way")
+
+        def given_up(ask: Ask) -> None:
+            if ask.attempts:
+                done(OutcomeUnknown("no final answer came in time"))
+            else:
+                done(Unavailable("no node could be reached in time"))
+
+        self.start(Ask(build, answered, given_up, until_us=until_us), now_us)
 
     def finish(self, ask: Ask) -> None:
         """Stop asking."""
