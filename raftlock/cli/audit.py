@@ -34,6 +34,9 @@ def audit() -> None:
     """Read the audit that a node keeps: every command of the log with its result, in a chain of hashes.
 
     It reads the node's disk, so run it there. docs/audit.md says what is recorded and what is not.
+
+    \b
+    Example: raftlock audit verify --data /var/lib/raftlock
     """
 
 
