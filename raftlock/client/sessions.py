@@ -248,6 +248,8 @@ class Sessions:
                     self.leases.lose(handle, "the session does not list it any more")
                 elif state == GrantState.ENDING:
                     self.leases.freeze(handle)
+            # The event that was missed may have been about a lease of its own, which the list does not judge: ask.
+            self.leases.renew_soon(session.session_id)
             for acquire in list(session.slots.values()):
                 acquire.ask_again(self._asking.now_us)
             session.seen = max(session.seen, count)

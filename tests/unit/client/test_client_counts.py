@@ -57,6 +57,19 @@ def test_a_handle_that_came_after_the_list_was_sent_is_not_lost_by_it() -> None:
     assert late.state is HandleState.HELD
 
 
+def test_a_gap_renews_leases_of_their_own_at_once() -> None:
+    """What was missed may have ended a lease of its own: it is asked now, not a third of its ttl later."""
+    client = Scripted()
+    own = client.hold(100, ttl_ms=300_000)
+    client.wait(THIRD)
+    client.keep_alive(count=1)
+    listed(client)
+    client.wait(0)
+    client.answer(client.take(Op.RENEW), Status.OK, ((int(Status.NOT_HELD), None, 0, 0, 101),))
+
+    assert (own.state, [token for token, _ in client.lost]) == (HandleState.LOST, [100])
+
+
 def test_an_ending_lock_in_the_list_keeps_its_deadline_for_good() -> None:
     """An administrator cut it out of the session: it is extended no more (L9)."""
     client = Scripted()
