@@ -35,12 +35,12 @@ def test_both_clients_offer_the_same() -> None:
 def test_a_lock_excludes_and_is_renewed(cluster: Cluster) -> None:
     """A second client is refused and learns who holds; the first is renewed over several ttls; tokens grow."""
     with Client(cluster.endpoints, owner="a") as a, Client(cluster.endpoints, owner="b") as b:
-        with a.lock("r", ttl=0.5, metadata={"job": "x"}) as lock:
+        with a.lock("r", ttl=3, metadata={"job": "x"}) as lock:
             refused = b.acquire("r")
             with pytest.raises(NotAcquired, match="'a'"):
                 b.lock("r").__enter__()
             waiting = threading.Event()
-            assert not waiting.wait(1.5)
+            assert not waiting.wait(4)
             info = b.get("r")
             checked = b.check("r", lock.token)
         after = b.acquire("r")
