@@ -73,9 +73,13 @@ class Child:
         self._process: asyncio.subprocess.Process | None = None
         self._guard: subprocess.Popen[bytes] | None = None
         self._group = 0
+        self._early: list[int] = []
 
     async def start(self) -> None:
         """Start it. Raise OSError if it cannot be run."""
+        # Before the first await: a signal that comes from now on is for the command, though it is not there yet.
+        for number in PASSED_ON:
+            on_signal(number, lambda number=number: self._pass_on(number))  # type: ignore[misc]
         # The guard first: from its first moment on the command is in a group that somebody watches.
         self._guard = _start_guard()
         group = 0 if self._guard is None else self._guard.pid
@@ -88,8 +92,14 @@ class Child:
             raise
         self._group = group or self._process.pid
         _foreground(self._group)
-        for number in PASSED_ON:
-            on_signal(number, lambda number=number: self.signal(number))  # type: ignore[misc]
+        for number in self._early:
+            self.signal(number)
+
+    def _pass_on(self, number: int) -> None:
+        if self._process is None:
+            self._early.append(number)
+        else:
+            self.signal(number)
 
     @property
     def process(self) -> asyncio.subprocess.Process:

@@ -148,6 +148,23 @@ def test_a_signal_to_the_command_reaches_its_group_and_not_the_guard() -> None:
 
 
 @posix
+def test_a_signal_that_comes_while_it_starts_is_passed_on() -> None:
+    """A signal between the call of start() and the command's first moment is not lost."""
+
+    async def main() -> int:
+        child = Child(["sleep", "600"], {})
+        starting = asyncio.create_task(child.start())
+        await asyncio.sleep(0)
+        signal.raise_signal(signal.SIGTERM)
+        await starting
+        code = await child.wait()
+        child.dismiss_guard()
+        return code
+
+    assert asyncio.run(main()) == 128 + 15
+
+
+@posix
 def test_the_guard_leaves_when_the_command_has_ended() -> None:
     """A command that ended by itself leaves no guard behind."""
 
