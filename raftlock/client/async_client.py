@@ -1,6 +1,7 @@
 """AsyncClient: the client's core on asyncio, with any event loop.
 
-It owns one connection at a time, the clock and the futures. Everything that matters is decided in `ClientSession`.
+It owns the futures that callers wait for. Everything that matters is decided in `ClientSession`, and carried out by
+`Link`.
 """
 
 import asyncio
@@ -17,7 +18,7 @@ from raftlock.client import arguments
 from raftlock.client.acquiring import Acquire, AcquireResult
 from raftlock.client.arguments import DEFAULT_ENDPOINTS
 from raftlock.client.clock import client_now_us
-from raftlock.client.connection import CONNECT_TIMEOUT_S, Connection, fetch_status
+from raftlock.client.connection import fetch_status
 from raftlock.client.errors import (
     LockLost,
     NotAcquired,
@@ -27,12 +28,11 @@ from raftlock.client.errors import (
     refusal,
 )
 from raftlock.client.handles import Handle, HandleState
+from raftlock.client.link import Link
 from raftlock.client.lock import Holding, Lock
 from raftlock.client.session import ClientSession
 from raftlock.client.values import LockInfo, lock_info
 from raftlock_wire import limits
-from raftlock_wire.codec import unpack
-from raftlock_wire.errors import WireError
 from raftlock_wire.messages import ListBy, Op
 from raftlock_wire.status import Status
 
@@ -40,11 +40,6 @@ __all__ = ["DEFAULT_ENDPOINTS", "AsyncClient", "Lock", "client_now_us", "fetch_s
 
 REQUEST_TIMEOUT_S = 10.0
 REQUEST_TIMEOUT_MS_MIN, REQUEST_TIMEOUT_MS_MAX = 100, 600_000
-RECONNECT_MIN_S, RECONNECT_MAX_S = 0.02, 0.5
-FOLLOW_LEADER_S = 1.0
-"""A connection moves to the leader at most so often."""
-WAKE_UP_S = 0.5
-"""The client's clock is looked at so often while anything has a deadline (guarantee 10)."""
 HOLDER_TIMEOUT_S = 1.0
 GIVE_UP_S = 2.0
 """How long a caller waits for an acquire to be cancelled after its time; then the outcome is unknown to it."""
@@ -70,8 +65,8 @@ class AsyncClient:
         `owner` is how people see this client (default: host and pid). A request is repeated, on any node, for
         `request_timeout` seconds; an acquire for its `wait` in addition. Raise ValueError for what is not allowed.
         """
-        self._endpoints = [arguments.endpoint(e) for e in endpoints]
-        if not self._endpoints:
+        addresses = [arguments.endpoint(e) for e in endpoints]
+        if not addresses:
             raise ValueError("endpoints: at least one host:port is needed")
         session_ttl_ms = arguments.milliseconds(
             "session_ttl", session_ttl, limits.SESSION_TTL_MS_MIN, limits.SESSION_TTL_MS_MAX
@@ -79,21 +74,17 @@ class AsyncClient:
         self._timeout_ms = arguments.milliseconds(
             "request_timeout", request_timeout, REQUEST_TIMEOUT_MS_MIN, REQUEST_TIMEOUT_MS_MAX
         )
-        self._trouble = ""
-        """Why the last attempt to connect failed."""
         self._owner = owner or f"{socket.gethostname()}:{os.getpid()}"
         arguments.owner(self._owner)
-        self._rng = random.SystemRandom()
+        rng = random.SystemRandom()
         self._core = ClientSession(
-            rng=self._rng,
+            rng=rng,
             nonces=lambda: os.urandom(limits.NONCE_SIZE),
             session_ttl_ms=session_ttl_ms,
         )
         self._pid = os.getpid()
-        self._wire: Connection | None = None
+        self._link = Link(self._core, rng.sample(addresses, len(addresses)), rng)
         self._runner: asyncio.Task[None] | None = None
-        self._timer: asyncio.TimerHandle | None = None
-        self._rng.shuffle(self._endpoints)
 
     # life
 
@@ -112,23 +103,22 @@ class AsyncClient:
     def start(self) -> None:
         """Begin to connect. `async with` does it."""
         if self._runner is None:
-            self._runner = asyncio.get_running_loop().create_task(self._run())
+            self._runner = asyncio.get_running_loop().create_task(self._link.run())
 
     async def close(self, *, timeout: float = 2.0) -> None:  # noqa: ASYNC109 - a bound on courtesy, not on the outcome
         """Release all locks and close the session; after `timeout` seconds they are left to run out."""
         self._core.close(client_now_us())
-        self._flush()
+        self._link.flush()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout):
-                while self._core.busy and self._wire is not None:  # noqa: ASYNC110 - the core tells no one when it is idle
+                while self._core.busy and self._link.wire is not None:  # noqa: ASYNC110 - the core tells no one when it is idle
                     await asyncio.sleep(0.005)
         if self._runner is not None:
             self._runner.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._runner
             self._runner = None
-        if self._timer is not None:
-            self._timer.cancel()
+        self._link.stop()
 
     # locks
 
@@ -229,7 +219,7 @@ class AsyncClient:
             renews=renew,
         )
         self._core.acquire(wanted, now_us)
-        self._flush()
+        self._link.flush()
         try:
             await asyncio.wait({future}, timeout=(wait_ms + self._timeout_ms) / 1_000)
             if not future.done() and wanted.begun:
@@ -240,7 +230,7 @@ class AsyncClient:
             if isinstance(result, AcquireResult) and result.handle is not None:
                 self._core.release(result.handle, client_now_us())
             wanted.give_up(client_now_us())
-            self._flush()
+            self._link.flush()
             raise
         if not future.done():
             if not wanted.begun:
@@ -271,7 +261,7 @@ class AsyncClient:
     def release_later(self, lock: Lock) -> None:
         """Release a lock without waiting for the answer."""
         self._core.release(lock.handle, client_now_us())
-        self._flush()
+        self._link.flush()
 
     async def change_ttl(self, lock: Lock, ttl: float) -> None:
         """Give a lock with a lease of its own another ttl, in seconds. Raise LockLost if it is not held."""
@@ -373,7 +363,7 @@ class AsyncClient:
     @property
     def connection_fileno(self) -> int | None:
         """Return the number of the connection's socket, or None while there is none."""
-        return None if self._wire is None else self._wire.fileno
+        return None if self._link.wire is None else self._link.wire.fileno
 
     # requests
 
@@ -391,7 +381,7 @@ class AsyncClient:
         self._check_process()
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         begin(_resolver(future))
-        self._flush()
+        self._link.flush()
         result = await future
         if isinstance(result, Unavailable):
             raise Unavailable(self._unreachable)
@@ -401,9 +391,9 @@ class AsyncClient:
 
     @property
     def _unreachable(self) -> str:
-        if self._wire is not None:
+        if self._link.wire is not None:
             return "no node served in time: they have no leader, or no majority"
-        why = f"; the last one tried: {self._trouble}" if self._trouble else ""
+        why = f"; the last one tried: {self._link.trouble}" if self._link.trouble else ""
         return f"no node could be reached in time{why}"
 
     def _check_process(self) -> None:
@@ -413,87 +403,6 @@ class AsyncClient:
             )
         if self._runner is None:
             raise RuntimeError("the client is not started: use `async with`, or call start()")
-
-    # the connection
-
-    async def _run(self) -> None:
-        """Keep a connection: to the node that leads when it is known, else to the next in turn."""
-        loop = asyncio.get_running_loop()
-        pause_s = RECONNECT_MIN_S
-        position = 0
-        wanted: str | None = None
-        while True:
-            endpoint = wanted or self._endpoints[position % len(self._endpoints)]
-            position += wanted is None
-            wanted = None
-            wire = Connection(self._received)
-            began = loop.time()
-            try:
-                async with asyncio.timeout(CONNECT_TIMEOUT_S):
-                    host, port = arguments.host_and_port(endpoint)
-                    await loop.create_connection(lambda wire=wire: wire, host, port)  # type: ignore[misc]
-                    answer = await wire.hello
-                if answer[1] != Status.OK:
-                    raise Unavailable(f"{endpoint} refused the hello: {answer[3:]}")
-                self._wire = wire
-                self._core.connected(answer, client_now_us())
-                self._flush()
-                wanted = await self._use(wire)
-                pause_s = RECONNECT_MIN_S
-            except TimeoutError:
-                self._trouble = f"{endpoint} did not answer within {CONNECT_TIMEOUT_S:g} s"
-            except OSError as error:
-                why = os.strerror(error.errno) if error.errno else str(error)
-                self._trouble = f"{endpoint}: {why}"
-            except (WireError, Unavailable) as error:
-                self._trouble = f"{endpoint}: {error}"
-            finally:
-                wire.close()
-                if self._wire is wire:
-                    self._wire = None
-                    self._core.disconnected(client_now_us())
-            if loop.time() - began < FOLLOW_LEADER_S:
-                await asyncio.sleep(pause_s * (0.5 + self._rng.random()))
-                pause_s = min(pause_s * 2, RECONNECT_MAX_S)
-
-    async def _use(self, wire: Connection) -> str | None:
-        """Stay on a connection until it is lost, or another node leads. Return that node's address."""
-        while True:
-            try:
-                async with asyncio.timeout(FOLLOW_LEADER_S):
-                    await asyncio.shield(wire.lost)
-                return None
-            except TimeoutError:
-                leader = self._core.wants_node
-                if leader is not None and not self._core.busy:
-                    return leader
-
-    def _received(self, payload: bytes) -> None:
-        """Take a frame of the connection in use."""
-        leader_id, *messages = unpack(payload, array_count_max=1 << 20)
-        self._core.received(leader_id, messages, client_now_us())
-        self._flush()
-
-    def _flush(self) -> None:
-        """Send what the core wants to say, in one frame, and set the timer for its next deadline."""
-        outbox = self._core.asking.outbox
-        if outbox and self._wire is not None:
-            for start in range(0, len(outbox), limits.FRAME_MESSAGES_MAX):
-                self._wire.send(outbox[start : start + limits.FRAME_MESSAGES_MAX])
-            outbox.clear()
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        next_us = self._core.next_deadline_us()
-        if next_us is not None:
-            # The loop's timers stand still while the machine sleeps: look at the clock again soon after it woke up.
-            delay_s = min(max(0.0, (next_us - client_now_us()) / 1e6), WAKE_UP_S)
-            self._timer = asyncio.get_running_loop().call_later(delay_s, self._tick)
-
-    def _tick(self) -> None:
-        self._timer = None
-        self._core.tick(client_now_us())
-        self._flush()
 
 
 def _resolver(future: "asyncio.Future[Any]") -> Callable[[Any], None]:
