@@ -52,17 +52,16 @@ class Leases:
             handle.own_deadline_us = self.deadline_us(handle)
             handle.frozen = True
 
-    def lose(self, handle: Handle, why: str, *, release: bool = True) -> None:
+    def lose(self, handle: Handle, why: str, *, release_owed: bool = True) -> None:
+        """Count a handle as lost, and say so. It is not released here: only when its body has ended (L11)."""
         if handle.state is not HandleState.HELD:
             return
         handle.state = HandleState.LOST
         handle.why_lost = why
+        handle.release_owed = release_owed
         self._held.pop(handle, None)
         if handle.on_lost is not None:
             handle.on_lost(handle)
-        if release:
-            until_us = self._lease_end_us(handle)
-            self._ask_release(handle.resource, handle.token, None, self._asking.now_us, until_us)
 
     def renew_soon(self, session_id: int) -> None:
         """Let the leases of their own that a session acquired be renewed at once: a loss is learned by the answer."""
@@ -128,18 +127,23 @@ class Leases:
         elif status == Status.ENDING:
             handle.frozen = True
         elif status == Status.NOT_HELD:
-            self.lose(handle, "the server says that it is not held", release=False)
+            self.lose(handle, "the server says that it is not held", release_owed=False)
         else:
             handle.next_renew_us = self._asking.now_us + min(RENEW_RETRY_US, handle.ttl_us // 10)
 
     def release(self, handle: Handle, now_us: int, done: Result | None = None) -> None:
-        """Release a lock: asked until answered, or until its lease is over (guarantee 7)."""
-        if handle.state is not HandleState.HELD:
+        """Release a lock: asked until answered, or until its lease is over (guarantee 7).
+
+        One that was lost at the client's own deadline too: its body has ended now, and nobody need wait for the lease.
+        """
+        if handle.state is not HandleState.HELD and not handle.release_owed:
             if done is not None:
                 done(None)
             return
-        handle.state = HandleState.RELEASED
-        self._held.pop(handle, None)
+        handle.release_owed = False
+        if handle.state is HandleState.HELD:
+            handle.state = HandleState.RELEASED
+            self._held.pop(handle, None)
         self._ask_release(handle.resource, handle.token, done, now_us, self._lease_end_us(handle))
 
     def release_token(
@@ -186,23 +190,28 @@ class Leases:
     ) -> None:
         """Set the ttl of a lock with a lease of its own."""
         ttl_us = ttl_ms * 1_000
+        # From the sending on the shortest counts, until it is known that it was refused (L8). One that is never
+        # answered counts for good: it may take effect at any time.
+        handle.changes.append(ttl_us)
         if ttl_us < handle.ttl_us:
-            # From the sending on, the shorter one counts, until it is known that it was refused (L8).
             shorter = now_us + ttl_us - margin_us(ttl_us)
             handle.own_deadline_us = min(handle.own_deadline_us, shorter)
-            handle.ttl_us = ttl_us
+        handle.count_ttl()
 
         def answered(ask: Ask, answer: Answer, sent_us: int) -> bool:
             del ask
             if not answer[2]:
                 return False
-            if answer[1] == Status.OK or (answer[1] == Status.HELD and answer[4] == ttl_ms):
-                handle.rev, handle.ttl_us = answer[3], ttl_us
-                deadline = sent_us + ttl_us - margin_us(ttl_us)
-                if answer[1] == Status.OK:
-                    handle.own_deadline_us = max(handle.own_deadline_us, deadline)
-            elif answer[1] == Status.NOT_HELD:
-                self.lose(handle, "the server says that it is not held", release=False)
+            handle.changes.remove(ttl_us)
+            if answer[1] == Status.NOT_HELD:
+                self.lose(handle, "the server says that it is not held", release_owed=False)
+            elif answer[1] in (Status.OK, Status.HELD):
+                # HELD: the lease has another rev, and the answer says which, and which ttl.
+                handle.rev, handle.known_ttl_us = answer[3], answer[4] * 1_000
+            handle.count_ttl()
+            if answer[1] == Status.OK:
+                deadline = sent_us + handle.ttl_us - margin_us(handle.ttl_us)
+                handle.own_deadline_us = max(handle.own_deadline_us, deadline)
             handle.next_renew_us = self._asking.now_us
             done(answer)
             return True

@@ -21,6 +21,8 @@ from raftlock_wire.status import Status
 RECONNECT_MIN_S, RECONNECT_MAX_S = 0.02, 0.5
 FOLLOW_LEADER_S = 1.0
 """A connection moves to the leader at most so often."""
+LEADERLESS_S = 0.6
+"""A node that knows no leader for so long, twice an election timeout, may be cut off from the others: another is tried."""
 WAKE_UP_S = 0.5
 """The client's clock is looked at so often while anything has a deadline (guarantee 10)."""
 
@@ -83,13 +85,26 @@ class Link:
                 pause_s = min(pause_s * 2, RECONNECT_MAX_S)
 
     async def _use(self, wire: Connection) -> str | None:
-        """Stay on a connection until it is lost, or another node leads. Return that node's address."""
+        """Stay on a connection until it is lost, or another node leads, or this one knows of no leader.
+
+        Return the address of the node that leads, if it is known.
+        """
+        loop = asyncio.get_running_loop()
+        looked_at = led_at = loop.time()
         while True:
             try:
-                async with asyncio.timeout(FOLLOW_LEADER_S):
+                async with asyncio.timeout(LEADERLESS_S / 3):
                     await asyncio.shield(wire.lost)
                 return None
             except TimeoutError:
+                now = loop.time()
+            if self._core.leader_id or not self._core.busy:
+                led_at = now
+            elif now - led_at >= LEADERLESS_S:
+                self.trouble = "the node that was asked knows of no leader"
+                return None
+            if now - looked_at >= FOLLOW_LEADER_S:
+                looked_at = now
                 leader = self._core.wants_node
                 if leader is not None and not self._core.busy:
                     return leader

@@ -89,7 +89,7 @@ class Lock:
 
     async def release(self) -> None:
         """Release the lock. Asked until it is answered or the lease is over; returning early does not stop that."""
-        if self._handle.state is HandleState.HELD:
+        if self._handle.state is HandleState.HELD or self._handle.release_owed:
             await self._client.release(self)
 
     def release_later(self) -> None:
@@ -152,6 +152,8 @@ class Holding:
             body.uncancel()
         # By the clock too: a body that kept the loop busy beyond the deadline ends before `lost` is set.
         if lock.overtaken:
+            # The body has ended only now: before, a release would have let the next holder in beside it (L11).
+            lock.release_later()
             if (isinstance(error, asyncio.CancelledError) and outer) or isinstance(error, LockLost):
                 return
             if error is None or isinstance(error, asyncio.CancelledError):

@@ -108,19 +108,20 @@ class LoopThread:
         waited = False
         try:
             # Within the try: the coroutine may have begun before a signal handler raises at the end of this line.
-            self._soon(call.begin)
+            self.post(call.begin)
             while not call.done.wait(WAIT_SLICE_S):
                 if not self._thread.is_alive() and not call.done.is_set():
                     raise ClientClosed("the client is closed")
             waited = True
         finally:
             if not waited and self._thread.is_alive():
-                self._soon(call.leave)
+                self.post(call.leave)
         if call.error is not None:
             raise call.error
         return call.value  # type: ignore[return-value]
 
-    def _soon(self, function: Callable[[], None]) -> None:
+    def post(self, function: Callable[[], None]) -> None:
+        """Call a function on the loop soon, without waiting. Raise ClientClosed after its end."""
         try:
             self._loop.call_soon_threadsafe(function)
         except RuntimeError as error:
@@ -128,7 +129,7 @@ class LoopThread:
 
     def stop(self) -> None:
         """End the loop: coroutines under way are cancelled. Wait for the thread."""
-        self._soon(self._loop.stop)
+        self.post(self._loop.stop)
         self._thread.join()
 
     def let_go(self, file_numbers: list[int]) -> None:

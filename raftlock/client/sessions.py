@@ -196,7 +196,7 @@ class Sessions:
                 session.keeping = None
             for handle in self.leases.of_session(session.session_id):
                 if not handle.frozen:
-                    self.leases.lose(handle, "its session is over", release=False)
+                    self.leases.lose(handle, "its session is over", release_owed=False)
             if not expired:
                 self._close(session)
         for acquire in list(session.slots.values()):
@@ -322,7 +322,7 @@ class Sessions:
                 if event[1] == Event.CUT:
                     self.leases.freeze(handle)
                 else:
-                    self.leases.lose(handle, "it was taken away", release=False)
+                    self.leases.lose(handle, "it was taken away", release_owed=False)
 
     def close(self) -> None:
         """Close the session: it counts as over from here on."""

@@ -44,6 +44,10 @@ class _Engine:
         """Run a coroutine on the thread's loop and wait for it."""
         return self.thread.run(work, unwanted=unwanted)
 
+    def post(self, function: Callable[[], None]) -> None:
+        """Call a function on the thread's loop soon."""
+        self.thread.post(function)
+
 
 class Client:
     """A client of a cluster. Use it as `with Client([...]) as client`, or keep one for the whole program.

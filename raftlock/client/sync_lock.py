@@ -1,5 +1,6 @@
 """A lock as the user of Client holds it, and the body of `with` that learns at its end whether it was overtaken."""
 
+import contextlib
 import os
 import threading
 from collections.abc import Callable, Coroutine
@@ -7,7 +8,7 @@ from functools import partial
 from types import TracebackType
 from typing import Any, Protocol
 
-from raftlock.client.errors import LockLost
+from raftlock.client.errors import ClientClosed, LockLost
 from raftlock.client.handles import HandleState
 from raftlock.client.lock import Lock
 from raftlock.client.loop_thread import Callbacks
@@ -20,6 +21,9 @@ class Engine(Protocol):
 
     def run(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Run a coroutine on the thread's loop and wait for it."""
+
+    def post(self, function: Callable[[], None]) -> None:
+        """Call a function on the thread's loop soon."""
 
 
 class SyncLock:
@@ -109,6 +113,12 @@ class SyncLock:
         if not self._elsewhere and self._lock.handle.state is HandleState.HELD:
             self._engine.run(self._lock.release)
 
+    def leave(self) -> None:
+        """Release what was lost at the client's own deadline, without waiting. Not in a forked child: it is the parent's."""
+        if not self._elsewhere:
+            with contextlib.suppress(ClientClosed):
+                self._engine.post(self._lock.release_later)
+
     def release_later(self) -> None:
         """Release the lock without waiting; called on the loop."""
         self._lock.release_later()
@@ -151,5 +161,8 @@ class SyncHolding:
         assert lock is not None
         if not lock.overtaken:
             lock.release()
-        elif error is None or (isinstance(error, Exception) and not isinstance(error, LockLost)):
+            return
+        # The body has ended only now: before, a release would have let the next holder in beside it (L11).
+        lock.leave()
+        if error is None or (isinstance(error, Exception) and not isinstance(error, LockLost)):
             raise LockLost(lock.resource, lock.token, lock.why_lost) from error

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
 from raftlock.client.acquiring import Acquire
-from raftlock.client.session import ClientSession
+from raftlock.client.leases import Leases as ClientLeases
+from raftlock.client.sessions import Sessions
 from raftlock.locks import LockTable
 from raftlock.locks.snapshot import SnapshotLoader
 from raftlock.raft import Role, replication, snapshots, transfer
@@ -214,23 +215,23 @@ def _leaders(world: World) -> list[tuple[Any, str, Note]]:
 def _clients(world: World) -> list[tuple[Any, str, Note]]:
     saw = world.saw
 
-    def lose(_: ClientSession, __: Any, why: str, **___: Any) -> None:
+    def lose(_: ClientLeases, __: Any, why: str, **___: Any) -> None:
         if why == "its deadline passed":
             saw("a client loses a lock at its own deadline")
         elif why == "it was taken away":
             saw("a client learns that its lock was taken away")
 
-    def freeze(handle: Any, _: Any) -> None:
+    def freeze(_: ClientLeases, handle: Any) -> None:
         if not handle.frozen:
             saw("a handle is frozen until its deadline")
 
     return [
-        (ClientSession, "_lose", lose),
-        (ClientSession, "_freeze", freeze),
-        (ClientSession, "_resync", lambda *_: saw("a client misses an event and lists its session")),
+        (ClientLeases, "lose", lose),
+        (ClientLeases, "freeze", freeze),
+        (Sessions, "_resync", lambda *_: saw("a client misses an event and lists its session")),
         (
-            ClientSession, "_close_session",
-            lambda client, _: None if client._closing else saw("a client counts its session as over before the server does"),
+            Sessions, "over",
+            lambda _, __, *, expired: None if expired else saw("a client counts its session as over before the server does"),
         ),
         (Acquire, "_release", lambda *_: saw("a lost grant of an ended session is found and released")),
     ]  # fmt: skip

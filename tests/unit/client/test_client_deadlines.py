@@ -215,17 +215,37 @@ def test_a_keep_alive_is_sent_each_third_of_the_ttl() -> None:
     assert times == [SESSION_TTL_US // 3 * i for i in (1, 2, 3)]
 
 
-def test_at_its_deadline_a_lock_is_lost_and_then_released() -> None:
-    """The body is told first; the release is asked after it (guarantee 10, 7)."""
+def test_at_its_deadline_a_lock_is_lost_and_released_when_its_body_has_ended() -> None:
+    """The body is told at the deadline; until it has ended nobody else is let in by a release (L11, guarantee 10)."""
     client = Scripted()
     handle = client.hold(ttl_ms=1_000)
     client.wait(985_000)
+    lost, asked = list(client.lost), Op.RELEASE in client.ops()
+    client.core.release(handle, client.now_us)
+    released = client.take(Op.RELEASE)[2:]
+    client.core.release(handle, client.now_us)
 
-    assert (client.lost, handle.why_lost, client.take(Op.RELEASE)[2:], client.core.handles) == (
+    assert (lost, asked, released, Op.RELEASE in client.ops(), client.core.handles) == (
         [(100, START_US + 985_000)],
-        "its deadline passed",
+        False,
         ("r", 100),
+        False,
         [],
+    )
+
+
+def test_what_the_server_ended_is_not_released() -> None:
+    """A lock that the server says is not held has nothing to release."""
+    client = Scripted()
+    handle = client.hold(ttl_ms=1_000)
+    client.wait(400_000)
+    client.answer(client.take(Op.RENEW), Status.OK, ((4, 0),))
+
+    client.core.release(handle, client.now_us)
+
+    assert (handle.why_lost, Op.RELEASE in client.ops()) == (
+        "the server says that it is not held",
+        False,
     )
 
 
@@ -410,17 +430,34 @@ def test_a_change_of_a_lock_that_is_gone_loses_it() -> None:
     assert handle.state is HandleState.LOST
 
 
-def test_a_refused_shorter_ttl_is_left_by_the_next_renewal_only_as_the_shorter() -> None:
-    """A refusal that is not HELD with this ttl tells nothing new: the shorter one goes on to count."""
+def test_a_refused_shorter_ttl_counts_until_the_next_renewal() -> None:
+    """The refusal says which ttl the lease has: the deadline is moved by the next renewal, which is asked at once."""
     client = Scripted()
     handle = client.hold(ttl_ms=60_000)
     change(client, handle, 2_000)
     client.answer(client.take(Op.CHANGE_TTL), Status.HELD, 9, 30_000)
+    before = client.deadline(handle)
 
     client.wait(0)
     client.answer(client.take(Op.RENEW), Status.OK, ((0, None, 9, 30_000, 29_000),))
 
-    assert client.deadline(handle) == 2 * SECOND - 25_000
+    assert (before, client.deadline(handle)) == (2 * SECOND - 25_000, 30 * SECOND - 305_000)
+
+
+def test_a_refused_ttl_does_not_outweigh_a_shorter_one_under_way() -> None:
+    """Of two changes in flight the shorter counts, whatever becomes of the other (L8)."""
+    client = Scripted()
+    handle = client.hold(ttl_ms=60_000)
+    change(client, handle, 2_000)
+    first = client.take(Op.CHANGE_TTL)
+    change(client, handle, 1_000)
+    client.take(Op.CHANGE_TTL)
+    client.answer(first, Status.HELD, 9, 30_000)
+
+    client.wait(0)
+    client.answer(client.take(Op.RENEW), Status.OK, ((0, None, 9, 30_000, 29_000),))
+
+    assert client.deadline(handle) == SECOND - 15_000
 
 
 @pytest.mark.parametrize(("connected", "expected"), [(True, OutcomeUnknown), (False, Unavailable)])
