@@ -65,6 +65,13 @@ class Asking:
         self._attempts: dict[int, Ask] = {}
         self._next_id = 1
         self.connected = False
+        self._heard_us = 0
+        self.silent = False
+        """Whether the connection brought nothing at all while an attempt waited for its answer in vain.
+
+        A host that vanished closes nothing, and neither does a process that is stopped: asking again over the same
+        connection would go on until the kernel gives it up, a quarter of an hour later.
+        """
         self.attached: set[int] = set()
         self.outbox: list[Request] = []
         self.now_us = 0
@@ -155,9 +162,15 @@ class Asking:
         # Jitter, so that clients that failed together do not come back together.
         ask.due_us = now_us + int(pause_us * (0.5 + self._rng.random()))
 
+    def heard(self, now_us: int) -> None:
+        """Learn that something came over the connection."""
+        self._heard_us = now_us
+        self.silent = False
+
     def lost_connection(self, now_us: int) -> None:
         """Learn that the connection is gone: what had no answer is asked again over the next one."""
         self.connected = False
+        self.silent = False
         self.attached.clear()
         self.outbox.clear()
         self._attempts.clear()
@@ -176,6 +189,7 @@ class Asking:
                     ask.on_expired(ask)
                 continue
             if ask.request_id and now_us - ask.sent_us >= ATTEMPT_TIMEOUT_US:
+                self.silent = self.silent or self._heard_us <= ask.sent_us
                 self._attempts.pop(ask.request_id, None)
                 ask.request_id = 0
                 ask.due_us = now_us

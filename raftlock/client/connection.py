@@ -9,6 +9,7 @@ from raftlock.client.arguments import host_and_port
 from raftlock.client.errors import Unavailable
 from raftlock.client.session import ClientSession
 from raftlock.client.values import NodeStatus, node_status
+from raftlock.transport.dialer import Dialer
 from raftlock_wire import limits
 from raftlock_wire.codec import pack, unpack
 from raftlock_wire.errors import WireError
@@ -91,6 +92,11 @@ class Connection(asyncio.Protocol):
         sock = None if self._transport is None else self._transport.get_extra_info("socket")
         return None if sock is None else int(sock.fileno())
 
+    def abort(self) -> None:
+        """Give the connection up."""
+        if self._transport is not None:
+            self._transport.abort()
+
     def close(self) -> None:
         """Close the connection."""
         if self._transport is not None:
@@ -101,9 +107,13 @@ class Connection(asyncio.Protocol):
 
 async def fetch_status(address: str, *, timeout: float = CONNECT_TIMEOUT_S) -> NodeStatus:  # noqa: ASYNC109 - its own connection
     """Ask one node, on a connection of its own, how it is. Raise OSError, TimeoutError or Unavailable if it is not."""
-    host, port = host_and_port(address)
+    host_and_port(address)
     async with asyncio.timeout(timeout):
-        reader, writer = await asyncio.open_connection(host, port)
+        loop = asyncio.get_running_loop()
+        reader = asyncio.StreamReader()
+        protocol = asyncio.StreamReaderProtocol(reader)
+        transport = await Dialer().connect(lambda: protocol, address)
+        writer = asyncio.StreamWriter(cast("asyncio.Transport", transport), protocol, reader, loop)
         try:
             for request in (ClientSession.hello("raftlock-status"), (int(Op.NODE_STATUS), 2)):
                 writer.write(framed([request]))

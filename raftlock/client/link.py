@@ -8,11 +8,11 @@ import os
 import random
 from collections.abc import Sequence
 
-from raftlock.client.arguments import host_and_port
 from raftlock.client.clock import client_now_us
 from raftlock.client.connection import CONNECT_TIMEOUT_S, Connection
 from raftlock.client.errors import Unavailable
 from raftlock.client.session import ClientSession
+from raftlock.transport.dialer import Dialer
 from raftlock_wire import limits
 from raftlock_wire.codec import unpack
 from raftlock_wire.errors import WireError
@@ -34,6 +34,7 @@ class Link:
         self._core = core
         self._endpoints = endpoints
         self._rng = rng
+        self._dialer = Dialer()
         self._timer: asyncio.TimerHandle | None = None
         self.wire: Connection | None = None
         self.trouble = ""
@@ -58,8 +59,7 @@ class Link:
             began = loop.time()
             try:
                 async with asyncio.timeout(CONNECT_TIMEOUT_S):
-                    host, port = host_and_port(endpoint)
-                    await loop.create_connection(lambda wire=wire: wire, host, port)  # type: ignore[misc]
+                    await self._dialer.connect(lambda wire=wire: wire, endpoint)  # type: ignore[misc]
                     answer = await wire.hello
                 if answer[1] != Status.OK:
                     raise Unavailable(f"{endpoint} refused the hello: {answer[3:]}")
@@ -134,4 +134,7 @@ class Link:
     def _tick(self) -> None:
         self._timer = None
         self._core.tick(client_now_us())
+        if self._core.asking.silent and self.wire is not None:
+            # The next node in turn, then: this one says nothing, and may be gone without a word.
+            self.wire.abort()
         self.flush()

@@ -67,6 +67,7 @@ class ClientSession:
     def received(self, leader_id: int, messages: list[Answer], now_us: int) -> None:
         """Take the messages of one frame."""
         self.asking.now_us = now_us
+        self.asking.heard(now_us)
         self.leader_id = leader_id
         for message in messages:
             if message[0]:

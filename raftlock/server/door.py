@@ -181,7 +181,8 @@ def _sort_slowly(
             )
             continue
         if code in ORDINARY:
-            if ordinary >= ordinary_room:
+            # A full disk stops no read.
+            if ordinary >= ordinary_room and (reason != "disk" or code in LOGGED):
                 refused.append(overloaded(request, reason))
                 continue
             ordinary += code in LOGGED

@@ -53,6 +53,10 @@ APPLY_COMMANDS_MAX = 20_000
 """Commands applied in one turn: a node that catches up must go on answering its leader (decision 17)."""
 REQUESTS_MAX = limits.ORDINARY_REQUESTS_MAX + limits.RESERVED_REQUESTS_MAX
 SEAL_AFTER_US = 20_000
+ROOM_EVERY_US = 1_000_000
+"""While the disk is full, whether it still is is tried so often."""
+HAND_OVER_EVERY_US = 60_000_000
+"""A leader whose disk is full hands over at most so often: where all disks are full, nobody else can do better."""
 STAMP_EVERY_US = 500_000
 TURN_EVERY_US = 15_000
 """A leader's turns are never further apart by choice, so that a longer gap on the lease clock is a stall (L7)."""
@@ -119,6 +123,8 @@ class Driver:
         self._sealed = True
         self._last_write_us = 0
         self._segment_room = True
+        self._room_tried_us = 0
+        self._handed_over_us: int | None = None
         self._preparing = False
         self._to_apply: deque[Entry] = deque()
         self._round_confirmed = 0
@@ -126,6 +132,7 @@ class Driver:
         self._serving = False
         self._leader_seen = (raft.term, NO_NODE)
         self._heard_us = 0
+        self._pages_left = 0
         self._stopping = False
 
     # input: kept until the turn
@@ -189,6 +196,7 @@ class Driver:
     def turn(self, now_us: int, wall_us: int) -> Effects:
         """Handle all input, as of `now_us`: monotonic time read after the last of it. Return what is to be done."""
         self.clock.read(now_us)
+        self._pages_left = limits.PAGES_PER_TURN_MAX
         if self.counters is not None:
             self.counters.now_us = now_us
         self._take_jobs(now_us)
@@ -253,7 +261,7 @@ class Driver:
                         self._prepare()
                 case PrepareJob():
                     self._preparing = False
-                    self._segment_room = result is not Prepared.NO_ROOM
+                    self._room(result is not Prepared.NO_ROOM, now_us)
                     if result is Prepared.MORE and self._writing_since_us is None:
                         self._prepare()
                 case StoreChunkJob(number, meta, _, _, done):
@@ -281,6 +289,17 @@ class Driver:
         if not self._preparing:
             self._preparing = True
             self._effects.jobs.append(PrepareJob())
+
+    def _room(self, room: bool, now_us: int) -> None:
+        """Learn whether there was room for a part of the next segment."""
+        self._room_tried_us = now_us
+        if room == self._segment_room:
+            return
+        self._segment_room = room
+        if room:
+            self._notice("disk_has_room")
+        else:
+            self._notice("disk_full")
 
     def _start_write(self, now_us: int) -> None:
         # One write at a time (decision 10): what comes meanwhile is the next record.
@@ -397,6 +416,8 @@ class Driver:
             self._refuse(origin, [door.overloaded(r, "queue") for r in requests])
             return
         sorted_ = door.sort_out(payload, requests, attached, room, reason)
+        if sorted_.others:
+            sorted_ = self._without_pages(sorted_)
         if origin.local and not sorted_.plain:
             sorted_ = self._without_excess(origin, sorted_)
         if sorted_.refused:
@@ -445,6 +466,16 @@ class Driver:
             else sorted_
         )
 
+    def _without_pages(self, sorted_: door.Sorted) -> door.Sorted:
+        """Refuse pages beyond what one turn may answer: 20 bytes ask for a megabyte."""
+        lists = [request for request in sorted_.others if request[0] == Op.LIST]
+        excess = lists[self._pages_left :]
+        self._pages_left -= len(lists) - len(excess)
+        if not excess:
+            return sorted_
+        refused = [door.overloaded(request, "queue") for request in excess]
+        return door.without(sorted_, {request[1] for request in excess}, refused)
+
     def _answer_here(self, origin: Origin, sorted_: door.Sorted, now_us: int) -> door.Sorted:
         """Answer what any node answers by itself: a second hello, the node's status, stale reads."""
         answers: list[Any] = []
@@ -489,6 +520,8 @@ class Driver:
             self._outbox.flush(self.raft.leader_id, self._effects)
             self._effects.client_frames.append(ClientFrame(origin.conn_id, goodbye(code, text)))
             self._effects.client_closes.append(CloseClient(origin.conn_id))
+            if code != "stopping":
+                self._notice("client_refused", address=origin.address, why=text)
             self.client_closed(origin.conn_id)
 
     # consensus
@@ -651,10 +684,18 @@ class Driver:
 
     def _guard_disk(self, now_us: int) -> None:
         """Hand leadership over when the disk is full or does not answer (decision 17)."""
+        if not self._segment_room and now_us - self._room_tried_us >= ROOM_EVERY_US:
+            self._prepare()
+        if not self.is_leader or self.raft.transferring:
+            return
         since = self._writing_since_us
         # Where every disk is that slow a hand-over only costs an election, again and again: another one must be faster.
-        stuck = since is not None and now_us - since > self.config.stall_us and self.raft.disk_lags
-        if self.is_leader and (stuck or not self._segment_room) and not self.raft.transferring:
+        if since is not None and now_us - since > self.config.stall_us and self.raft.disk_lags:
+            self.hand_over(now_us)
+        elif not self._segment_room and (
+            self._handed_over_us is None or now_us - self._handed_over_us >= HAND_OVER_EVERY_US
+        ):
+            self._handed_over_us = now_us
             self.hand_over(now_us)
 
     def hand_over(self, now_us: int) -> bool:

@@ -8,12 +8,15 @@ import gc
 import logging
 import os
 import random
+import resource
 import time
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from raftlock.server import handshake
 from raftlock.server.audit_jobs import AuditJob, AuditRunner
 from raftlock.server.clients import goodbye
+from raftlock.server.complaints import Complaints
 from raftlock.server.config import ServerConfig
 from raftlock.server.disk_thread import DiskThread
 from raftlock.server.driver import Driver
@@ -33,6 +36,9 @@ log = logging.getLogger("raftlock.node")
 
 HAND_OVER_S = 1.0
 """A node that stops waits so long for another one to lead."""
+LISTEN_BACKLOG = 4_096
+FILES_RESERVED = 512
+"""File descriptors that clients may not use up: for the log, snapshots, peers and the HTTP port."""
 COLLECT_EVERY_S = 10.0
 
 
@@ -71,6 +77,8 @@ class Node:
         self._connections: dict[int, ClientPort] = {}
         # A result meant for a connection of an earlier life of this process finds none: ids start anywhere.
         self._next_conn_id = self._rng.randrange(1, 1 << 50)
+        self._connections_max = connections_max()
+        self.complaints = Complaints()
         self._peers = Peers(self, store, jitter=self._rng.random)
         self._clients = ClientListener(self)
         self.meter = Meter()
@@ -81,12 +89,8 @@ class Node:
 
     async def run(self) -> None:
         """Serve until `stop` is called or the disk fails. Raise what ended it, if that was an error."""
-        peer_server = await self._loop.create_server(
-            self._peers.incoming, *self._config.listen(self._config.peer_address)
-        )
-        client_server = await self._loop.create_server(
-            self._clients.incoming, *self._config.listen(self._config.client_address), backlog=4_096
-        )
+        peer_server = await self._listen("peer_address", self._peers.incoming)
+        client_server = await self._listen("client_address", self._clients.incoming)
         try:
             if self._http is not None:
                 await self._http.start()
@@ -115,6 +119,15 @@ class Node:
             self._store.close()
         if self._failure is not None:
             raise self._failure
+
+    async def _listen(self, field: str, incoming: Callable[[], Connection]) -> asyncio.Server:
+        host, port = self._config.listen(getattr(self._config, field))
+        try:
+            return await self._loop.create_server(incoming, host, port, backlog=LISTEN_BACKLOG)
+        except OSError as error:
+            # The number alone is meant for programs, and the text of a failed bind repeats it.
+            why = os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
+            raise OSError(f"{field}: cannot listen on {host}:{port}: {why}") from error
 
     def start_driver(self) -> None:
         """Begin to take part in the cluster that the store knows."""
@@ -230,6 +243,9 @@ class Node:
             if connection is not None:
                 connection.close()
         for event, fields in effects.notices:
+            if event == "client_refused":
+                self.complaints.say(event, **fields)
+                continue
             self.meter.notice(event, fields)
             level = logging.DEBUG if event == "request" else logging.INFO
             logs.notice(log, event, fields, level=level)
@@ -272,8 +288,8 @@ class Node:
             why = "this node has no cluster yet"
         elif self._stopping:
             why = "this node is being stopped"
-        elif len(self._connections) >= limits.CONNECTIONS_MAX:
-            why = f"more than {limits.CONNECTIONS_MAX} connections"
+        elif len(self._connections) >= self._connections_max:
+            why = f"more than {self._connections_max} connections"
         if why or self._driver is None:
             return why
         port.tag = self._next_conn_id
@@ -287,8 +303,13 @@ class Node:
         why = self.attach(connection)
         if why:
             self.meter.connections_refused += 1
+            self.complain(connection, why)
             connection.send(goodbye("refused", why))
-            connection.close()
+            if len(self._connections) >= self._connections_max:
+                # At once: one that lingers would take the descriptor that is missing.
+                connection.hang_up()
+            else:
+                connection.close()
             return
         self.meter.connections_accepted += 1
         self._loop.call_later(limits.HELLO_TIMEOUT_MS / 1_000, self._check_hello, connection)
@@ -297,7 +318,9 @@ class Node:
         assert self._driver is not None
         origin = self._driver.clients.local.get(connection.tag)
         if origin is not None and not origin.greeted:
-            connection.send(goodbye("hello", f"no hello within {limits.HELLO_TIMEOUT_MS} ms"))
+            why = f"no hello within {limits.HELLO_TIMEOUT_MS} ms"
+            self.complain(connection, why)
+            connection.send(goodbye("hello", why))
             connection.close()
 
     def client_frame(self, connection: ClientPort, payload: bytes) -> None:
@@ -307,6 +330,10 @@ class Node:
             self._driver.client_frame(connection.tag, payload)
             self.limit_input(connection)
             self.wake()
+
+    def complain(self, connection: Connection, why: str) -> None:
+        """Log that a client is turned away."""
+        self.complaints.say("client_refused", address=connection.address, why=why)
 
     def client_disconnected(self, connection: ClientPort) -> None:
         """Forget a client's connection."""
@@ -377,8 +404,9 @@ class ClientListener:
         """Make the protocol of a new connection."""
         return Connection(
             self,
-            frame_size_max=limits.FRAME_SIZE_MAX,
+            frame_size_max=limits.HELLO_FRAME_SIZE_MAX,
             close_backlog_size=limits.WRITE_BUFFER_CLOSE_SIZE,
+            silence_ms=limits.CLIENT_SILENCE_MS,
         )
 
     def connected(self, connection: Connection) -> None:
@@ -386,19 +414,28 @@ class ClientListener:
         self._node.client_connected(connection)
 
     def received(self, connection: Connection, payload: bytes) -> None:
-        """See ConnectionHandler."""
+        """Take a frame; after the first one, which is a hello or the last, frames may be large."""
+        connection.frame_size_max = limits.FRAME_SIZE_MAX
         self._node.client_frame(connection, payload)
 
     def refused(self, connection: Connection, error: FrameTooLarge) -> None:
         """See ConnectionHandler."""
+        self._node.complain(connection, str(error))
         connection.send(goodbye("frame_too_large", str(error)))
         connection.close()
+
+    def unread(self, connection: Connection) -> None:
+        """See ConnectionHandler."""
+        self._node.complain(connection, "it does not read what it is sent")
 
     def disconnected(self, connection: Connection) -> None:
         """See ConnectionHandler."""
         self._node.client_disconnected(connection)
 
 
-def process_id() -> int:
-    """Return this process's id."""
-    return os.getpid()
+def connections_max() -> int:
+    """Return how many clients this process may hold, as its limit on open files allows."""
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if files == resource.RLIM_INFINITY:
+        return limits.CONNECTIONS_MAX
+    return max(1, min(limits.CONNECTIONS_MAX, files - FILES_RESERVED))

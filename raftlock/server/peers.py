@@ -3,6 +3,7 @@
 It owns the hellos on both ends and which connection belongs to which member. It must not know what members say.
 """
 
+import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -84,10 +85,16 @@ class Peers:
         """Take a member's answer to our hello. Return whether the link may be used."""
         member = self._store.membership.get(peer)
         if not answer.accepted or member is None or member.incarnation != answer.incarnation:
+            why = answer.why or "it is another incarnation than the membership lists"
+            self._node.complaints.say("refused_by_peer", peer=peer, why=why)
             return False
         self._out[peer] = connection
         self._node.wake()
         return True
+
+    def call_unread(self, connection: Connection) -> None:
+        """Learn that our link is given up because the member does not read."""
+        self._node.complaints.say("peer_lost", address=connection.address, why="it does not read")
 
     def call_lost(self, connection: Connection, peer: NodeId) -> None:
         """Learn that our link to a member is gone."""
@@ -101,13 +108,28 @@ class Peers:
         """Make the protocol of a call that comes in."""
         return Connection(
             self,
-            frame_size_max=limits.PEER_FRAME_SIZE_MAX,
+            frame_size_max=limits.HELLO_FRAME_SIZE_MAX,
             close_backlog_size=limits.WRITE_BUFFER_CLOSE_SIZE,
+            silence_ms=limits.PEER_SILENCE_MS,
         )
 
     def connected(self, connection: Connection) -> None:
-        """See ConnectionHandler."""
+        """Let a caller say who it is, and close what does not in time."""
         self._open[connection] = None
+        if len(self._open) - len(self._in) > limits.PEER_CALLERS_MAX:
+            self._turn_away(connection, f"more than {limits.PEER_CALLERS_MAX} callers")
+            return
+        asyncio.get_running_loop().call_later(
+            limits.HELLO_TIMEOUT_MS / 1_000, self._check_hello, connection
+        )
+
+    def _check_hello(self, connection: Connection) -> None:
+        if connection in self._open and not connection.tag:
+            self._turn_away(connection, f"no hello within {limits.HELLO_TIMEOUT_MS} ms")
+
+    def _turn_away(self, connection: Connection, why: str) -> None:
+        self._node.complaints.say("peer_refused", address=connection.address, why=why)
+        connection.abort()
 
     def received(self, connection: Connection, payload: bytes) -> None:
         """See ConnectionHandler."""
@@ -116,8 +138,8 @@ class Peers:
             return
         try:
             message = handshake.decode(payload)
-        except BadFrame:
-            connection.abort()
+        except BadFrame as error:
+            self._turn_away(connection, str(error))
             return
         match message:
             case None:
@@ -127,12 +149,15 @@ class Peers:
             case handshake.PeerHello():
                 self._accept(connection, message)
             case _:
-                connection.abort()
+                self._turn_away(connection, "its first frame is none that opens a call")
 
     def refused(self, connection: Connection, error: FrameTooLarge) -> None:
         """See ConnectionHandler."""
-        del error
-        connection.abort()
+        self._turn_away(connection, str(error))
+
+    def unread(self, connection: Connection) -> None:
+        """See ConnectionHandler."""
+        self._node.complaints.say("peer_lost", address=connection.address, why="it does not read")
 
     def disconnected(self, connection: Connection) -> None:
         """See ConnectionHandler."""
@@ -185,9 +210,11 @@ class Peers:
             )
         connection.send(handshake.encode(handshake.HelloAnswer(not why, why, store.incarnation)))
         if why:
+            self._node.complaints.say("peer_refused", address=connection.address, why=why)
             connection.close()
             return
         connection.tag = hello.from_id
+        connection.frame_size_max = limits.PEER_FRAME_SIZE_MAX
         earlier = self._in.get(hello.from_id)
         self._in[hello.from_id] = connection
         if earlier is not None:
@@ -228,6 +255,10 @@ class Caller:
         """See ConnectionHandler."""
         del error
         connection.abort()
+
+    def unread(self, connection: Connection) -> None:
+        """See ConnectionHandler."""
+        self._peers.call_unread(connection)
 
     def disconnected(self, connection: Connection) -> None:
         """See ConnectionHandler."""

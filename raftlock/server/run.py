@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+import resource
 import signal
 import sys
 
@@ -11,9 +12,10 @@ import uvloop
 from raftlock.audit import AUDIT_DIRECTORY
 from raftlock.server.config import ServerConfig
 from raftlock.server.membership_store import NodeStore, open_store
-from raftlock.server.node import Node
-from raftlock.storage import OsDisk
+from raftlock.server.node import FILES_RESERVED, Node
+from raftlock.storage import OsDisk, StorageError
 from raftlock.telemetry import logs
+from raftlock_wire import limits
 from raftlock_wire.ids import NodeId
 
 log = logging.getLogger("raftlock")
@@ -27,21 +29,44 @@ def serve(config: ServerConfig) -> None:
     logs.configure(level=config.log_level, log_format=config.log_format, node_id=config.node_id)
     logs.event(log, "starting", data_dir=config.data_dir, pid=os.getpid())
     sys.setswitchinterval(SWITCH_INTERVAL_S)
-    config.data_dir.mkdir(parents=True, exist_ok=True)
-    disk = OsDisk(config.data_dir)
+    raise_file_limit()
+    # The system's resolver waits 5 s for each answer and asks twice: a link would wait that long for a name server that
+    # is gone, also after it is back. Read at the first lookup.
+    os.environ.setdefault("RES_OPTIONS", "timeout:1 attempts:2")
+    try:
+        uvloop.run(_serve(config, _open(config)))
+    except StorageError as error:
+        raise StorageError(f"data_dir {config.data_dir}: {error}") from error
 
-    def open_audit() -> OsDisk:
-        (config.data_dir / AUDIT_DIRECTORY).mkdir(exist_ok=True)
-        disk.fsync_dir()
-        return OsDisk(config.data_dir / AUDIT_DIRECTORY)
 
-    store = open_store(
-        disk,
-        node_id=NodeId(config.node_id),
-        segment_size=config.segment_size,
-        open_audit=open_audit if config.audit == "on" else None,
-    )
-    uvloop.run(_serve(config, store))
+def _open(config: ServerConfig) -> NodeStore:
+    try:
+        config.data_dir.mkdir(parents=True, exist_ok=True)
+        disk = OsDisk(config.data_dir)
+
+        def open_audit() -> OsDisk:
+            (config.data_dir / AUDIT_DIRECTORY).mkdir(exist_ok=True)
+            disk.fsync_dir()
+            return OsDisk(config.data_dir / AUDIT_DIRECTORY)
+
+        return open_store(
+            disk,
+            node_id=NodeId(config.node_id),
+            segment_size=config.segment_size,
+            open_audit=open_audit if config.audit == "on" else None,
+        )
+    except OSError as error:
+        raise StorageError(error.strerror or str(error)) from error
+
+
+def raise_file_limit() -> None:
+    """Allow this process as many open files as connections may need, as far as the hard limit lets it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = limits.CONNECTIONS_MAX + FILES_RESERVED
+    if hard != resource.RLIM_INFINITY:
+        wanted = min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 async def _serve(config: ServerConfig, store: NodeStore) -> None:

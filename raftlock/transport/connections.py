@@ -9,6 +9,7 @@ import socket
 from collections.abc import Callable
 from typing import Protocol, cast
 
+from raftlock.transport.dialer import Dialer
 from raftlock.transport.frames import FramedProtocol, frame
 from raftlock_wire import limits
 from raftlock_wire.errors import FrameTooLarge
@@ -16,13 +17,25 @@ from raftlock_wire.errors import FrameTooLarge
 RECONNECT_MIN_S = 0.01
 RECONNECT_MAX_S = 0.2
 CONNECT_TIMEOUT_S = 1.0
+LINGER_S = 1.0
+"""A connection that is finished with a last word is kept so long for the other side to read it."""
 
 
-def tune(transport: asyncio.BaseTransport) -> None:
-    """Send small frames at once, and notice a host that vanished."""
+def tune(transport: asyncio.BaseTransport, *, silence_ms: int) -> None:
+    """Send small frames at once, and lose the connection with a host that was silent for `silence_ms`.
+
+    A host that vanished, or came back with another address, closes nothing. Without this the kernel goes on sending to
+    it for a quarter of an hour, and no new link is made meanwhile.
+    """
     sock = transport.get_extra_info("socket")
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    # Probes for a connection on which nothing is under way; the timeout for one on which data is not acknowledged.
+    probe_s = max(1, silence_ms // 3_000)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, probe_s)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, probe_s)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, silence_ms)
 
 
 def address_text(transport: asyncio.BaseTransport) -> str:
@@ -43,6 +56,9 @@ class ConnectionHandler(Protocol):
     def refused(self, connection: "Connection", error: FrameTooLarge) -> None:
         """Learn that the other side announced a frame over the limit; close it with a word."""
 
+    def unread(self, connection: "Connection") -> None:
+        """Learn that the other side is disconnected because it does not read."""
+
     def disconnected(self, connection: "Connection") -> None:
         """Learn that the connection is gone."""
 
@@ -51,22 +67,29 @@ class Connection(FramedProtocol):
     """A connection that came in, or that a Link made."""
 
     def __init__(
-        self, handler: ConnectionHandler, *, frame_size_max: int, close_backlog_size: int
+        self,
+        handler: ConnectionHandler,
+        *,
+        frame_size_max: int,
+        close_backlog_size: int,
+        silence_ms: int,
     ) -> None:
         super().__init__()
         self.frame_size_max = frame_size_max
         self._close_backlog_size = close_backlog_size
+        self._silence_ms = silence_ms
         self._handler = handler
         self._transport: asyncio.Transport | None = None
         self._writable = True
         self._wanted = True
+        self._sent = 0
         self.address = "unknown"
         self.tag: int = 0
         """The handler's own: the id of the client connection, or of the peer."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Tune the socket and tell the handler (asyncio.BaseProtocol)."""
-        tune(transport)
+        tune(transport, silence_ms=self._silence_ms)
         # uvloop's transport is one by its methods, not by its class.
         transport = cast("asyncio.Transport", transport)
         transport.set_write_buffer_limits(high=limits.WRITE_BUFFER_PAUSE_SIZE)
@@ -86,15 +109,36 @@ class Connection(FramedProtocol):
             self._handler.received(self, payload)
 
     def frame_refused(self, error: FrameTooLarge) -> None:
-        """Let the handler say why, and read nothing more."""
+        """Let the handler say why, and parse nothing more."""
+        self.discard_input()
         if self._transport is not None:
-            self._transport.pause_reading()
             self._handler.refused(self, error)
 
     def pause_writing(self) -> None:
         """Stop reading from one who does not read (decision 16; asyncio.BaseProtocol)."""
         self._writable = False
         self._reading()
+        self._watch_backlog()
+
+    def _watch_backlog(self) -> None:
+        drained = self._drained()
+        asyncio.get_running_loop().call_later(
+            limits.UNREAD_MS / 1_000, self._check_backlog, drained
+        )
+
+    def _drained(self) -> int:
+        """Return how many of the bytes that were sent the system has taken."""
+        return self._sent - (self._transport.get_write_buffer_size() if self._transport else 0)
+
+    def _check_backlog(self, drained: int) -> None:
+        """Disconnect one that read nothing at all; who is only slow is waited for."""
+        if self._transport is None or self._writable:
+            return
+        if self._drained() > drained:
+            self._watch_backlog()
+        else:
+            self._handler.unread(self)
+            self._transport.abort()
 
     def resume_writing(self) -> None:
         """Read again (asyncio.BaseProtocol)."""
@@ -108,7 +152,7 @@ class Connection(FramedProtocol):
             self._reading()
 
     def _reading(self) -> None:
-        if self._transport is None or self._transport.is_closing():
+        if self._transport is None or self._transport.is_closing() or self.discarding:
             return
         if self._writable and self._wanted:
             self._transport.resume_reading()
@@ -120,12 +164,28 @@ class Connection(FramedProtocol):
         transport = self._transport
         if transport is None or transport.is_closing():
             return
-        transport.write(frame(payload))
+        data = frame(payload)
+        self._sent += len(data)
+        transport.write(data)
         if transport.get_write_buffer_size() > self._close_backlog_size:
+            self._handler.unread(self)
             transport.abort()
 
     def close(self) -> None:
-        """Close after what was sent."""
+        """Close after what was sent, once the other side has had the time to read it.
+
+        Closing with unread input resets the connection, and the reset overtakes the last words.
+        """
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            return
+        self.discard_input()
+        transport.resume_reading()
+        transport.write_eof()
+        asyncio.get_running_loop().call_later(LINGER_S, self.abort)
+
+    def hang_up(self) -> None:
+        """Close after what was sent, without waiting for the other side to read it."""
         if self._transport is not None:
             self._transport.close()
 
@@ -150,6 +210,7 @@ class Link:
         self._handler = handler
         self._tag = tag
         self._jitter = jitter
+        self._dialer = Dialer()
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -167,14 +228,12 @@ class Link:
         loop = asyncio.get_running_loop()
         pause_s = RECONNECT_MIN_S
         while True:
-            # The name is resolved anew each time: a container may come back with another address.
-            host, _, port = self._address().rpartition(":")
-            lost = loop.create_future()
+            lost: asyncio.Future[None] = loop.create_future()
             connection = _LinkConnection(self._handler, lost)
             connection.tag = self._tag
             try:
                 async with asyncio.timeout(CONNECT_TIMEOUT_S):
-                    await loop.create_connection(lambda made=connection: made, host, int(port))  # type: ignore[misc]
+                    await self._dialer.connect(lambda made=connection: made, self._address())  # type: ignore[misc]
             except (OSError, TimeoutError):
                 await asyncio.sleep(pause_s * (0.5 + self._jitter()))
                 pause_s = min(pause_s * 2, RECONNECT_MAX_S)
@@ -199,6 +258,7 @@ class _LinkConnection(Connection):
             handler,
             frame_size_max=limits.PEER_FRAME_SIZE_MAX,
             close_backlog_size=4 * limits.PEER_FRAME_SIZE_MAX,
+            silence_ms=limits.PEER_SILENCE_MS,
         )
         self._lost = lost
 

@@ -28,6 +28,12 @@ class FramedProtocol(asyncio.BufferedProtocol):
 
     def __init__(self) -> None:
         self._partial = bytearray()
+        self.discarding = False
+        """Whether what still arrives is thrown away."""
+
+    def discard_input(self) -> None:
+        """Throw away whatever arrives from now on."""
+        self.discarding = True
 
     def frame_received(self, payload: bytes) -> None:
         """Take one payload. It is the receiver's own copy."""
@@ -44,6 +50,8 @@ class FramedProtocol(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         """Parse what one read brought (asyncio.BufferedProtocol)."""
+        if self.discarding:
+            return
         if self._partial:
             self._partial += _SCRATCH_VIEW[:nbytes]
             with memoryview(self._partial) as view:
@@ -57,7 +65,7 @@ class FramedProtocol(asyncio.BufferedProtocol):
     def _parse(self, view: memoryview, end: int) -> int:
         """Hand on every whole frame in view[:end]. Return how many bytes they took; all of them after a refusal."""
         start = 0
-        while end - start >= FRAME_HEADER_SIZE:
+        while end - start >= FRAME_HEADER_SIZE and not self.discarding:
             size = int.from_bytes(view[start : start + FRAME_HEADER_SIZE], "big")
             if size > self.frame_size_max:
                 self.frame_refused(FrameTooLarge(size=size, size_max=self.frame_size_max))
@@ -67,4 +75,4 @@ class FramedProtocol(asyncio.BufferedProtocol):
                 break
             self.frame_received(bytes(view[start + FRAME_HEADER_SIZE : after]))
             start = after
-        return start
+        return end if self.discarding else start

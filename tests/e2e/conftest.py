@@ -36,6 +36,8 @@ class Cluster:
         self.ids = (1, 2, 3)
         self._ports = {i: ports[3 * (i - 1) : 3 * i] for i in self.ids}
         self.processes: dict[int, subprocess.Popen[bytes]] = {}
+        self.environment: dict[int, dict[str, str]] = {i: {} for i in self.ids}
+        """What a node gets besides this process's own environment."""
 
     @property
     def endpoints(self) -> list[str]:
@@ -70,6 +72,7 @@ class Cluster:
                 ],
                 stdout=log,
                 stderr=log,
+                env={**os.environ, **self.environment[node_id]},
             )  # fmt: skip
 
     def start_all(self) -> None:

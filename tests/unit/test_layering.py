@@ -13,7 +13,7 @@ ALLOWED = {
     "raftlock.storage": {"raftlock_wire"},
     "raftlock.transport": {"raftlock_wire"},
     "raftlock.audit": {"raftlock_wire"},
-    "raftlock.client": {"raftlock_wire"},
+    "raftlock.client": {"raftlock_wire", "raftlock.transport"},
     "raftlock.telemetry": {"raftlock_wire"},
     "raftlock.server": {
         "raftlock_wire",

@@ -14,6 +14,12 @@ FRAME_MESSAGES_MAX = 4_096
 PEER_FRAME_SIZE_MAX = 64 << 20
 """A peer's frame: a message of entries, each of a batch of about a megabyte."""
 HELLO_TIMEOUT_MS = 5_000
+HELLO_FRAME_SIZE_MAX = 64 << 10
+"""A frame of one who has not been let in yet, on either port."""
+CLIENT_SILENCE_MS = 30_000
+"""A client whose host answers nothing for so long, not even TCP's probes, is disconnected."""
+PEER_SILENCE_MS = 3_000
+"""The same for a peer."""
 
 # Names and values
 RESOURCE_SIZE_MAX = 512
@@ -52,14 +58,20 @@ ORDINARY_REQUESTS_MAX = 65_536
 """Requests of the ordinary budget without an answer, over all connections."""
 RESERVED_REQUESTS_MAX = 262_144
 """What all other requests may add to that; each item of a renew counts as one."""
+PAGES_PER_TURN_MAX = 16
+"""Pages of lists that one turn answers, over all connections; more get OVERLOADED."""
 AUDIT_UNDER_WAY_SIZE_MAX = 64 << 20
 """Bytes that were applied and not yet recorded; beyond it apply waits for the audit."""
 UNSERVED_SIZE_MAX = 64 << 20
 """Bytes of frames that a new leader holds until it has applied an entry of its own term."""
 CONNECTIONS_MAX = 20_000
+PEER_CALLERS_MAX = 256
+"""Connections on the peer port of callers that are not known as members yet."""
 WRITE_BUFFER_PAUSE_SIZE = 1 << 20
 WRITE_BUFFER_CLOSE_SIZE = 16 << 20
 """A client that does not read its answers is disconnected at this backlog."""
+UNREAD_MS = 10_000
+"""One that has a backlog and reads nothing at all is disconnected after so long."""
 SESSIONS_PER_CONNECTION_MAX = 4_096
 
 # HTTP

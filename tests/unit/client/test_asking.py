@@ -1,0 +1,41 @@
+"""Asks over one connection: when it is silent it is to be left, and not before."""
+
+import random
+
+from raftlock.client.asking import ATTEMPT_TIMEOUT_US, Ask, Asking
+
+
+def asking_at_zero() -> Asking:
+    """Return one request under way, sent at time 0."""
+    asking = Asking(random.Random(1))
+    asking.connected = True
+    asking.start(Ask(build=lambda i: (12, i, "x", False), on_answer=lambda *_: True), 0)
+    return asking
+
+
+def test_a_connection_that_brings_nothing_is_silent() -> None:
+    """An attempt that timed out, with nothing heard since it was sent, makes the connection silent."""
+    asking = asking_at_zero()
+    asking.tick(ATTEMPT_TIMEOUT_US - 1)
+    before = asking.silent
+    asking.tick(ATTEMPT_TIMEOUT_US)
+
+    assert (before, asking.silent) == (False, True)
+
+
+def test_a_connection_that_brings_other_things_is_slow_but_not_silent() -> None:
+    """An overloaded node that answers others is not left: attaching elsewhere would add to its load."""
+    asking = asking_at_zero()
+    asking.heard(1)
+    asking.tick(ATTEMPT_TIMEOUT_US)
+
+    assert asking.silent is False
+
+
+def test_the_next_connection_begins_with_a_clean_record() -> None:
+    """Silence belongs to the connection that was lost."""
+    asking = asking_at_zero()
+    asking.tick(ATTEMPT_TIMEOUT_US)
+    asking.lost_connection(ATTEMPT_TIMEOUT_US)
+
+    assert asking.silent is False
