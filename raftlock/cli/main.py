@@ -11,6 +11,7 @@ from raftlock.cli.audit import audit
 from raftlock.cli.bench import bench
 from raftlock.cli.common import emit, json_option
 from raftlock.cli.dev import dev
+from raftlock.cli.healthcheck import healthcheck
 from raftlock.cli.lock_command import lock
 from raftlock.cli.locks import acquire, force_release, release, renew
 from raftlock.cli.looking import check, get, list_locks
@@ -71,7 +72,7 @@ def completion(shell: str, as_json: bool) -> None:
 
 for _command in (
     lock, acquire, renew, release, check, get, list_locks, force_release, status,
-    audit, server, bootstrap, dev, bench, config_group, version, completion,
+    healthcheck, audit, server, bootstrap, dev, bench, config_group, version, completion,
 ):  # fmt: skip
     main.add_command(_command)
 
