@@ -6,10 +6,10 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.set-up
 
 .DEFAULT_GOAL := help
-.PHONY: help setup cluster test sim lint bench clean
+.PHONY: help setup cluster test sim lint bench image docker-cluster docker-test clean
 
 help: ## List the verbs
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## Make .venv with the locked versions (skipped when nothing changed)
 
@@ -35,6 +35,19 @@ lint: $(STAMP) ## Check style and types
 
 bench: $(STAMP) ## Measure throughput of a cluster started for it
 	@$(BIN)/python -m bench throughput
+
+# Where neither Docker nor podman works, a folder beside the repository may know how to make an engine.
+FALLBACK_ENGINE := $(wildcard ../shared/container)
+DEPLOY = $(PYTHON) -m deploy.$(1) $(if $(FALLBACK_ENGINE),--fallback $(FALLBACK_ENGINE))
+
+image: ## Build the container image (CONTAINER_ENGINE=docker|podman|...)
+	@exec $(call DEPLOY,image)
+
+docker-cluster: ## Run three nodes in containers until Ctrl-C
+	@exec $(call DEPLOY,docker_cluster)
+
+docker-test: ## Test a cluster in containers: leader cut off, node killed, all restarted (77: no engine)
+	@exec $(call DEPLOY,docker_test)
 
 clean: ## Remove .venv, caches and the cluster's data
 	rm -rf $(VENV) .raftlock .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage* dist
