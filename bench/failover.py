@@ -8,19 +8,22 @@ import argparse
 import asyncio
 import contextlib
 import itertools
-import json
 import os
 import random
 import signal
 import statistics
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
+import uvloop
+
+from bench.cluster import own_cluster
+from bench.report import add_common, count, write
 from raftlock.client import AsyncClient, Lock, RaftlockError, Unavailable
 from raftlock.client.async_client import fetch_status
 
+HELP = "kill -9 nodes of a cluster under load, and check every promise"
 KEPT_TTL_S = 3_600.0
 """Of locks that are kept to be looked for at the end: far longer than the run."""
 CONTENDED = 8
@@ -180,8 +183,18 @@ async def _missing(endpoints: list[str], kept: dict[str, int]) -> list[str]:
         return missing
 
 
-def report(result: dict[str, Any], json_file: str | None) -> int:
-    """Print and write what was seen. Return 1 if a promise was broken."""
+def run(options: argparse.Namespace) -> int:
+    """Kill nodes of a cluster of our own; print and write what was seen. Return 1 if a promise was broken."""
+    with own_cluster() as cluster:
+        result = uvloop.run(
+            kill_under_load(
+                cluster.endpoints,
+                kills=options.kills,
+                victims=options.victims,
+                clients=options.clients,
+                seed=options.seed,
+            )
+        )
     print(
         f"{result['kills']} kills of {result['victims']}: gap without service median "
         f"{result['gap_median_ms']:.0f} ms, max {result['gap_max_ms']:.0f} ms; {result['answers']:,} answers, "
@@ -189,17 +202,16 @@ def report(result: dict[str, Any], json_file: str | None) -> int:
     )
     for violation in result["violations"][:20]:
         print(f"VIOLATION: {violation}")
-    if json_file:
-        Path(json_file).write_text(json.dumps(result, indent=2) + "\n")
+    write(options, result)
     return 1 if result["violations"] else 0
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
-    parser.add_argument("--kills", type=int, default=20, help="how often (default: 20)")
+    parser.add_argument("--kills", type=count, default=20, help="how often (default: 20)")
     parser.add_argument(
         "--victims", choices=("leader", "all"), default="leader", help="default: leader"
     )
-    parser.add_argument("--clients", type=int, default=8, help="client sessions (default: 8)")
+    parser.add_argument("--clients", type=count, default=8, help="client sessions (default: 8)")
     parser.add_argument("--seed", type=int, default=1, help="of the pauses (default: 1)")
-    parser.add_argument("--json", metavar="FILE", help="write everything to FILE")
+    add_common(parser, endpoints=False)

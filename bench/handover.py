@@ -2,18 +2,19 @@
 
 import argparse
 import asyncio
-import json
-import os
 import time
-from pathlib import Path
 from typing import Any
 
+import uvloop
+
+from bench.cluster import own_cluster
+from bench.report import add_common, count, write
 from raftlock.client import AsyncClient
-from raftlock_wire.codec import pack, unpack
-from raftlock_wire.limits import PROTOCOL_VERSION
+from raftlock.client.lean import LeanConnection, open_all
 from raftlock_wire.messages import Op
 from raftlock_wire.status import Status
 
+HELP = "how long a waiter waits after a release, or after a holder's death"
 EXPIRING_TTL_MS = 500
 
 
@@ -39,45 +40,27 @@ async def _after_release(a: AsyncClient, b: AsyncClient, number: int) -> float:
     return took
 
 
-class FrozenHolder:
+class FrozenHolder(LeanConnection):
     """A holder that acquires over a plain connection and then does nothing at all: it neither renews nor releases."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._reader = reader
-        self._writer = writer
-        self._session = 0
+    def __init__(self) -> None:
+        super().__init__()
         self._slot = 0
-
-    @classmethod
-    async def connect(cls, endpoint: str) -> "FrozenHolder":
-        """Connect and open a session."""
-        host, _, port = endpoint.rpartition(":")
-        holder = cls(*await asyncio.open_connection(host, int(port)))
-        await holder._ask(Op.HELLO, PROTOCOL_VERSION, PROTOCOL_VERSION, None, None, "bench")
-        answer = await holder._ask(Op.OPEN_SESSION, os.urandom(16), 300_000)
-        holder._session = answer[3]
-        return holder
+        self._granted: asyncio.Future[bool] | None = None
 
     async def acquire(self, resource: str, ttl_ms: int) -> bool:
         """Acquire a lock, for its ttl. Return whether it was granted."""
         self._slot += 1
-        answer = await self._ask(
-            Op.ACQUIRE, self._session, self._slot, 1, resource, "frozen", ttl_ms, 0, None
-        )
-        return bool(answer[1] == Status.OK)
+        self._granted = asyncio.get_running_loop().create_future()
+        key = (self.session, self._slot, 1)
+        self.send([(int(Op.ACQUIRE), 1, *key, resource, "frozen", ttl_ms, 0, None)])
+        return await self._granted
 
-    async def _ask(self, code: Op, *fields: Any) -> tuple[Any, ...]:
-        payload = pack([(int(code), 1, *fields)])
-        self._writer.write(len(payload).to_bytes(4, "big") + payload)
-        while True:
-            size = int.from_bytes(await self._reader.readexactly(4), "big")
-            for message in unpack(await self._reader.readexactly(size))[1:]:
-                if message[0] == 1:
-                    return tuple(message)
-
-    def close(self) -> None:
-        """End the connection."""
-        self._writer.close()
+    def answered(self, messages: list[tuple[Any, ...]]) -> None:
+        """Take the answer to the acquire; events are not for a holder that is frozen."""
+        for message in messages:
+            if message[0] == 1 and self._granted is not None and not self._granted.done():
+                self._granted.set_result(message[1] == Status.OK)
 
 
 async def _after_death(holder: FrozenHolder, heir: AsyncClient, number: int) -> float:
@@ -110,14 +93,16 @@ async def measure(endpoints: list[str], *, rounds: int) -> dict[str, Any]:
         # Both move to the leader before anything is measured.
         await asyncio.sleep(2.5)
         release = [await _after_release(a, b, i) for i in range(rounds)]
-        holder = await FrozenHolder.connect(endpoints[0])
+        holder, *_ = await open_all(endpoints[0], lambda _: FrozenHolder(), 1)
         death = [await _after_death(holder, b, i) for i in range(max(1, rounds // 10))]
         holder.close()
     return {"rounds": rounds, "after_release": _summary(release), "after_death": _summary(death)}
 
 
-def report(result: dict[str, Any], json_file: str | None) -> int:
-    """Print and write what was seen."""
+def run(options: argparse.Namespace) -> int:
+    """Measure handovers on a cluster of our own; print and write what was seen."""
+    with own_cluster() as cluster:
+        result = uvloop.run(measure(cluster.endpoints, rounds=options.rounds))
     for name, text in (
         ("after_release", "release to the waiter's handle"),
         ("after_death", f"end of a dead holder's {EXPIRING_TTL_MS} ms lease to the next handle"),
@@ -126,13 +111,12 @@ def report(result: dict[str, Any], json_file: str | None) -> int:
         print(
             f"{text}: median {s['p50_ms']} ms, p99 {s['p99_ms']} ms, max {s['max_ms']} ms, min {s['min_ms']} ms"
         )
-    if json_file:
-        Path(json_file).write_text(json.dumps(result, indent=2) + "\n")
+    write(options, result)
     # A lease that ends before its ttl is a broken promise, whatever the machine.
     return 1 if result["after_death"]["min_ms"] < 0 else 0
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
-    parser.add_argument("--rounds", type=int, default=200, help="handovers (default: 200)")
-    parser.add_argument("--json", metavar="FILE", help="write everything to FILE")
+    parser.add_argument("--rounds", type=count, default=200, help="handovers (default: 200)")
+    add_common(parser, endpoints=False)

@@ -8,23 +8,22 @@ import os
 import time
 from array import array
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
-import msgpack
-
-from raftlock.client.arguments import host_and_port
 from raftlock.client.connection import fetch_status
 from raftlock.client.errors import Unavailable
-from raftlock_wire.limits import PROTOCOL_VERSION
+from raftlock.client.lean import (
+    OPENING_TIMEOUT_S,
+    LeanConnection,
+    open_all,
+    sleep_and_keep_alive,
+)
 from raftlock_wire.messages import Op
 from raftlock_wire.status import Status
 
-_ACQUIRE, _RELEASE, _KEEP_ALIVE = int(Op.ACQUIRE), int(Op.RELEASE), int(Op.KEEP_ALIVE)
+_ACQUIRE, _RELEASE = int(Op.ACQUIRE), int(Op.RELEASE)
 _OK = int(Status.OK)
-SESSION_TTL_MS = 60_000
 LEASE_TTL_MS = 10_000
-OPENING_TIMEOUT_S = 30.0
 
 
 @dataclass(slots=True)
@@ -48,25 +47,18 @@ class Tally:
         ]
 
 
-class LoadConnection(asyncio.Protocol):
-    """One connection with its session, and `depth` slots that acquire and release for as long as `running`."""
+class LoadConnection(LeanConnection):
+    """A connection with `depth` slots that acquire and release for as long as it runs."""
 
     def __init__(self, number: int, depth: int, tally: Tally) -> None:
-        self._number = number
+        super().__init__()
         self._depth = depth
         self._tally = tally
-        self._transport: asyncio.Transport | None = None
-        self._buffer = bytearray()
-        self._packer = msgpack.Packer(autoreset=False)
-        self.opened: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        """The leader's id, once the session is open."""
-        self.nodes: dict[int, str] = {}
-        self._session = 0
         self._n = 0
         self._running = False
         self._open_requests = 0
         self.idle = asyncio.Event()
-        # A slot's request id is its number; odd rounds acquire, even ones release.
+        # A slot's request id is its number + 1; it acquires and releases in turn.
         # Names of this run only: a lease that an earlier run left behind must not be in the way.
         run = os.urandom(3).hex()
         self._names = [f"bench:{run}:{number}:{slot}" for slot in range(depth)]
@@ -74,59 +66,11 @@ class LoadConnection(asyncio.Protocol):
         self._last_tokens = [0] * depth
         self._sent_at = [0.0] * depth
 
-    # asyncio.Protocol
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Say hello and open a session."""
-        self._transport = transport  # type: ignore[assignment]
-        self._send(
-            [(int(Op.HELLO), 1 << 40, PROTOCOL_VERSION, PROTOCOL_VERSION, None, None, "bench")]
-        )
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Fail what waits for this connection."""
-        if not self.opened.done():
-            self.opened.set_exception(
-                exc or ConnectionResetError("the server closed the connection")
-            )
+    def lost(self) -> None:
+        """Count the loss: what was in flight has no answer."""
+        self._tally.statuses["connection lost"] = self._tally.statuses.get("connection lost", 0) + 1
+        self._running = False
         self.idle.set()
-
-    def data_received(self, data: bytes) -> None:
-        """Take answers, and send what follows them in one frame a read."""
-        buffer = self._buffer
-        buffer += data
-        messages: list[Any] = []
-        start, end = 0, len(buffer)
-        while end - start >= 4:
-            after = start + 4 + int.from_bytes(buffer[start : start + 4], "big")
-            if after > end:
-                break
-            messages += msgpack.unpackb(buffer[start + 4 : after], use_list=False)[1:]
-            start = after
-        del buffer[:start]
-        if messages:
-            if self._session and messages[0][0] < 1 << 40:
-                self._answers(messages)
-            else:
-                for message in messages:
-                    self._opening(message)
-
-    # the session
-
-    def _opening(self, message: tuple[Any, ...]) -> None:
-        if message[0] == 1 << 40:
-            self.nodes = dict(message[6])
-            self._send([(int(Op.OPEN_SESSION), (1 << 40) + 1, os.urandom(16), SESSION_TTL_MS)])
-        elif message[0] == (1 << 40) + 1:
-            if message[1] == _OK:
-                self._session = message[3]
-                self.opened.set_result(self._session)
-            else:
-                self.opened.set_exception(ConnectionRefusedError(Status(message[1]).name))
-
-    def keep_alive(self) -> None:
-        """Keep the session for another ttl."""
-        self._send([(_KEEP_ALIVE, (1 << 40) + 2, self._session)])
 
     # the load
 
@@ -142,7 +86,7 @@ class LoadConnection(asyncio.Protocol):
                 (
                     _ACQUIRE,
                     slot + 1,
-                    self._session,
+                    self.session,
                     slot,
                     self._n,
                     self._names[slot],
@@ -153,7 +97,7 @@ class LoadConnection(asyncio.Protocol):
                 )
             )
         self._open_requests = self._depth
-        self._send(frame)
+        self.send(frame)
 
     def stop(self) -> None:
         """Send nothing new; `idle` is set when everything is answered."""
@@ -161,18 +105,17 @@ class LoadConnection(asyncio.Protocol):
         if not self._open_requests:
             self.idle.set()
 
-    def _answers(self, messages: list[tuple[Any, ...]]) -> None:
+    def answered(self, messages: list[tuple[Any, ...]]) -> None:
+        """Send what follows the answers in one frame: a release after a grant, an acquire after a release."""
         now = time.perf_counter()
         tally, tokens, sent_at = self._tally, self._tokens, self._sent_at
-        names, session = self._names, self._session
+        names, session = self._names, self.session
         self._n = n = self._n + 1
         frame: list[Any] = []
         send, running = frame.append, self._running
         latency = tally.latencies.append
         for message in messages:
             slot = message[0] - 1
-            if message[0] >= 1 << 40:
-                continue
             if slot < 0 or message[1] != _OK:
                 name = Status(message[1]).name if slot >= 0 else "event"
                 tally.statuses[name] = tally.statuses.get(name, 0) + 1
@@ -209,23 +152,11 @@ class LoadConnection(asyncio.Protocol):
                     )
                 )
         if frame:
-            self._send(frame)
+            self.send(frame)
         elif not running:
             self._open_requests -= len(messages)
             if self._open_requests <= 0:
                 self.idle.set()
-
-    def _send(self, frame: list[Any]) -> None:
-        payload = msgpack.packb(frame, use_bin_type=True)
-        assert self._transport is not None
-        self._transport.write(len(payload).to_bytes(4, "big") + payload)
-
-    def close(self) -> None:
-        """Close the session, and the connection."""
-        if self._transport is not None and not self._transport.is_closing():
-            if self._session:
-                self._send([(int(Op.CLOSE_SESSION), (1 << 40) + 3, self._session)])
-            self._transport.close()
 
 
 async def find_leader(endpoints: list[str], *, timeout: float = OPENING_TIMEOUT_S) -> str:  # noqa: ASYNC109 - over many attempts
@@ -247,31 +178,17 @@ async def run_load(
     endpoint: str, *, connections: int, depth: int, seconds: float, warmup: float
 ) -> tuple[Tally, float]:
     """Drive `connections` x `depth` operations in flight for `seconds`. Return the tally and the time that it took."""
-    loop = asyncio.get_running_loop()
-    host, port = host_and_port(endpoint)
     tally = Tally()
-    opened: list[LoadConnection] = []
+    opened = await open_all(
+        endpoint, lambda number: LoadConnection(number, depth, tally), connections
+    )
     try:
-        for start in range(0, connections, 100):
-            batch = []
-            for number in range(start, min(start + 100, connections)):
-                make = partial(LoadConnection, number, depth, tally)
-                _, protocol = await loop.create_connection(make, host, port)
-                batch.append(protocol)
-            opened += batch
-            async with asyncio.timeout(OPENING_TIMEOUT_S):
-                await asyncio.gather(*(protocol.opened for protocol in batch))
         for protocol in opened:
             protocol.start()
         await asyncio.sleep(warmup)
         tally.operations, tally.latencies = 0, array("d")
         began = time.perf_counter()
-        until = began + seconds
-        while (left := until - time.perf_counter()) > 0:
-            await asyncio.sleep(min(left, SESSION_TTL_MS / 3_000))
-            if left > SESSION_TTL_MS / 3_000:
-                for protocol in opened:
-                    protocol.keep_alive()
+        await sleep_and_keep_alive(opened, seconds)
         took = time.perf_counter() - began
         counted = Tally(
             tally.operations, tally.latencies[:], dict(tally.statuses), tally.token_errors
