@@ -3,13 +3,20 @@
 import argparse
 import sys
 
-from bench import failover, handover, latency, throughput
+from bench import ceiling, contended, failover, handover, latency, leases, mixed, throughput
 
 COMMANDS = {
     "throughput": throughput,
     "latency": latency,
+    "contended": contended,
+    "mix": mixed,
+    "skew": mixed,
+    "follower": mixed,
+    "renew": leases,
+    "expiry": leases,
     "failover": failover,
     "handover": handover,
+    "ceiling": ceiling,
 }
 
 
@@ -18,10 +25,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     for name, module in COMMANDS.items():
-        command = commands.add_parser(name, help=module.HELP, description=module.__doc__)
+        text = module.HELP if isinstance(module.HELP, str) else module.HELP[name]
+        about = (module.__doc__ or "").replace("%", "%%")
+        command = commands.add_parser(name, help=text, description=about)
         module.add_options(command)
     options = parser.parse_args(arguments)
-    code: int = COMMANDS[options.command].run(options)  # type: ignore[attr-defined]
+    code: int = COMMANDS[options.command].run(options)
     return code
 
 

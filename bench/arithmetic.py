@@ -99,7 +99,7 @@ class Zipf:
 
     def __init__(self, count: int, exponent: float, rng: random.Random) -> None:
         weights = ((k + 1) ** -exponent for k in range(count))
-        self._sums = list(itertools.accumulate(weights))
+        self._sums: list[float] = list(itertools.accumulate(weights))
         self._rng = rng
 
     def draw(self) -> int:

@@ -54,6 +54,7 @@ class OpenConnection(LeanConnection):
         self._names = [f"open:{run}:{number}:{slot}" for slot in range(slots)]
         self._tokens = [0] * slots
         self._intended = [0.0] * slots
+        self._ns = [0] * slots
         self._n = 0
         self._in_flight = 0
         self.free = deque(range(slots))
@@ -78,14 +79,17 @@ class OpenConnection(LeanConnection):
         for intended in times:
             slot = self.free.popleft()
             self._intended[slot] = intended
-            name, token = self._names[slot], self._tokens[slot]
-            if token:
-                frame.append((_RELEASE, slot + 1, name, token))
-            else:
-                key = (self.session, slot, self._n)
-                frame.append((_ACQUIRE, slot + 1, *key, name, "bench", LEASE_TTL_MS, 0, None))
+            self._ns[slot] = self._n
+            frame.append(self._request(slot))
         self._in_flight += len(frame)
         self.send(frame)
+
+    def _request(self, slot: int) -> tuple[Any, ...]:
+        name, token = self._names[slot], self._tokens[slot]
+        if token:
+            return (_RELEASE, slot + 1, name, token)
+        key = (self.session, slot, self._ns[slot])
+        return (_ACQUIRE, slot + 1, *key, name, "bench", LEASE_TTL_MS, 0, None)
 
     def answered(self, messages: list[tuple[Any, ...]]) -> None:
         """Note the latencies and free the slots."""
@@ -95,9 +99,14 @@ class OpenConnection(LeanConnection):
             slot = message[0] - 1
             if slot < 0:
                 continue
+            if not message[2]:
+                # Its operation goes on, and its latency grows.
+                tally.refused(Status(message[1]).name)
+                self.repeat(self._request(slot))
+                continue
             self._in_flight -= 1
             self.free.append(slot)
-            if message[1] == _OK:
+            if message[1] == _OK or (self._tokens[slot] and self.released_before(message)):
                 tally.intended.append(self._intended[slot])
                 tally.latencies.append(now - self._intended[slot])
                 self._tokens[slot] = 0 if self._tokens[slot] else message[4]

@@ -23,6 +23,8 @@ REOPEN_AFTER_S = 0.05
 """An election is under way: the same nonce is sent again, so that there is one session however often."""
 SESSION_TTL_MS = 60_000
 OPENING_AT_ONCE = 100
+REPEAT_AFTER_S = 0.02
+"""How long a request that was not taken waits: a load must not be what keeps an election from ending."""
 
 
 class LeanConnection(asyncio.Protocol):
@@ -36,6 +38,8 @@ class LeanConnection(asyncio.Protocol):
         self._buffer = bytearray()
         self._nonce = os.urandom(16)
         self._own_in_flight = 0
+        self._to_repeat: list[tuple[Any, ...]] = []
+        self._repeated: set[int] = set()
 
     # for subclasses
 
@@ -51,6 +55,21 @@ class LeanConnection(asyncio.Protocol):
         if transport is not None and not transport.is_closing():
             payload = msgpack.packb(frame, use_bin_type=True)
             transport.write(len(payload).to_bytes(FRAME_HEADER_SIZE, "big") + payload)
+
+    def repeat(self, request: tuple[Any, ...]) -> None:
+        """Send a request again, as it was, after a pause: its answer was not final, and a retry is safe."""
+        if not self._to_repeat:
+            asyncio.get_running_loop().call_later(REPEAT_AFTER_S, self._send_again)
+        self._to_repeat.append(request)
+        self._repeated.add(request[1])
+
+    def released_before(self, message: tuple[Any, ...]) -> bool:
+        """Return whether this answer says that an earlier attempt of a repeated release had its effect."""
+        return message[1] == Status.NOT_HELD and message[0] in self._repeated
+
+    def _send_again(self) -> None:
+        requests, self._to_repeat = self._to_repeat, []
+        self.send(requests)
 
     # asyncio.Protocol
 

@@ -18,7 +18,7 @@ from raftlock.client.lean import (
     open_all,
     sleep_and_keep_alive,
 )
-from raftlock_wire.messages import Op
+from raftlock_wire.messages import Event, Op
 from raftlock_wire.status import Status
 
 _ACQUIRE, _RELEASE = int(Op.ACQUIRE), int(Op.RELEASE)
@@ -63,6 +63,7 @@ class LoadConnection(LeanConnection):
         run = os.urandom(3).hex()
         self._names = [f"bench:{run}:{number}:{slot}" for slot in range(depth)]
         self._tokens = [0] * depth
+        self._ns = [0] * depth
         self._last_tokens = [0] * depth
         self._sent_at = [0.0] * depth
 
@@ -78,26 +79,9 @@ class LoadConnection(LeanConnection):
         """Begin: every slot acquires."""
         self._running = True
         self._n = 1
-        now = time.perf_counter()
-        frame = []
-        for slot in range(self._depth):
-            self._sent_at[slot] = now
-            frame.append(
-                (
-                    _ACQUIRE,
-                    slot + 1,
-                    self.session,
-                    slot,
-                    self._n,
-                    self._names[slot],
-                    "bench",
-                    LEASE_TTL_MS,
-                    0,
-                    None,
-                )
-            )
+        self._sent_at = [time.perf_counter()] * self._depth
         self._open_requests = self._depth
-        self.send(frame)
+        self.send([self._acquire(slot) for slot in range(self._depth)])
 
     def stop(self) -> None:
         """Send nothing new; `idle` is set when everything is answered."""
@@ -109,7 +93,7 @@ class LoadConnection(LeanConnection):
         """Send what follows the answers in one frame: a release after a grant, an acquire after a release."""
         now = time.perf_counter()
         tally, tokens, sent_at = self._tally, self._tokens, self._sent_at
-        names, session = self._names, self.session
+        names, session, ns = self._names, self.session, self._ns
         self._n = n = self._n + 1
         frame: list[Any] = []
         send, running = frame.append, self._running
@@ -117,46 +101,55 @@ class LoadConnection(LeanConnection):
         for message in messages:
             slot = message[0] - 1
             if slot < 0 or message[1] != _OK:
-                name = Status(message[1]).name if slot >= 0 else "event"
-                tally.statuses[name] = tally.statuses.get(name, 0) + 1
-                if slot < 0:
+                if not self._odd(slot, message):
                     continue
-                tokens[slot] = 0
             else:
                 tally.operations += 1
                 latency(now - sent_at[slot])
-                if tokens[slot]:
-                    tokens[slot] = 0
-                else:
-                    token = message[4]
-                    tally.token_errors += token <= self._last_tokens[slot]
-                    tokens[slot] = self._last_tokens[slot] = token
-                    if running:
-                        sent_at[slot] = now
-                        send((_RELEASE, slot + 1, names[slot], token))
-                        continue
+            if tokens[slot] or message[1] != _OK:
+                tokens[slot] = 0
+            else:
+                token = message[4]
+                tally.token_errors += token <= self._last_tokens[slot]
+                tokens[slot] = self._last_tokens[slot] = token
+                if running:
+                    sent_at[slot] = now
+                    send((_RELEASE, slot + 1, names[slot], token))
+                    continue
             if running:
                 sent_at[slot] = now
+                ns[slot] = n
+                # In line, as `_acquire` has it: a call more is a tenth of what an operation costs here.
                 send(
                     (
-                        _ACQUIRE,
-                        slot + 1,
-                        session,
-                        slot,
-                        n,
-                        names[slot],
-                        "bench",
-                        LEASE_TTL_MS,
-                        0,
-                        None,
+                        _ACQUIRE, slot + 1, session, slot, n, names[slot], "bench", LEASE_TTL_MS, 0, None,
                     )
-                )
+                )  # fmt: skip
+            else:
+                self._open_requests -= 1
         if frame:
             self.send(frame)
-        elif not running:
-            self._open_requests -= len(messages)
-            if self._open_requests <= 0:
-                self.idle.set()
+        elif not running and self._open_requests <= 0:
+            self.idle.set()
+
+    def _acquire(self, slot: int) -> tuple[Any, ...]:
+        self._ns[slot] = self._ns[slot] or self._n
+        key = (self.session, slot, self._ns[slot])
+        return (_ACQUIRE, slot + 1, *key, self._names[slot], "bench", LEASE_TTL_MS, 0, None)
+
+    def _odd(self, slot: int, message: tuple[Any, ...]) -> bool:
+        """Count an event, or an answer other than OK. Return whether the slot's operation is over."""
+        if self._tokens[slot] and self.released_before(message):
+            return True
+        name = (Status(message[1]) if slot >= 0 else Event(message[1])).name
+        self._tally.statuses[name] = self._tally.statuses.get(name, 0) + 1
+        if slot < 0 or message[2]:
+            return slot >= 0
+        if self._tokens[slot]:
+            self.repeat((_RELEASE, slot + 1, self._names[slot], self._tokens[slot]))
+        else:
+            self.repeat(self._acquire(slot))
+        return False
 
 
 async def find_leader(endpoints: list[str], *, timeout: float = OPENING_TIMEOUT_S) -> str:  # noqa: ASYNC109 - over many attempts
