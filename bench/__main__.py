@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from bench import ceiling, contended, failover, handover, latency, leases, mixed, throughput
+from bench import ceiling, contended, failover, handover, latency, leases, micro, mixed, throughput
 
 COMMANDS = {
     "throughput": throughput,
@@ -17,6 +17,7 @@ COMMANDS = {
     "failover": failover,
     "handover": handover,
     "ceiling": ceiling,
+    "micro": micro,
 }
 
 

@@ -119,7 +119,7 @@ class LockTable:
 
     def _apply_group(self, group: tuple[Any, ...], applied: Applied) -> list[Answer]:
         # The hot loop: locals instead of attributes, and the two common cases in line, 1.1 us an acquire and 0.7 us a
-        # release instead of 1.9 and 1.2 through methods (bench/micro_apply.py).
+        # release instead of 1.9 and 1.2 through methods (python -m bench micro).
         answers: list[Answer] = []
         answer = answers.append
         buckets = self.buckets
