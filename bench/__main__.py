@@ -3,7 +3,18 @@
 import argparse
 import sys
 
-from bench import ceiling, contended, failover, handover, latency, leases, micro, mixed, throughput
+from bench import (
+    ceiling,
+    compare,
+    contended,
+    failover,
+    handover,
+    latency,
+    leases,
+    micro,
+    mixed,
+    throughput,
+)
 
 COMMANDS = {
     "throughput": throughput,
@@ -17,6 +28,7 @@ COMMANDS = {
     "failover": failover,
     "handover": handover,
     "ceiling": ceiling,
+    "compare": compare,
     "micro": micro,
 }
 

@@ -40,10 +40,11 @@ _OK = int(Status.OK)
 
 
 class Filler(LeanConnection):
-    """A connection that acquires many leases and keeps (or forgets) them."""
+    """A connection that acquires many leases, and remembers them if they are to be renewed."""
 
-    def __init__(self, number: int, total: int, run: str) -> None:
+    def __init__(self, number: int, total: int, run: str, *, remember: bool = True) -> None:
         super().__init__()
+        self._remember = remember
         self._prefix = f"lease:{run}:{number}:"
         self._total = total
         self._sent = 0
@@ -104,9 +105,9 @@ class Filler(LeanConnection):
                     self.repeat(self._requests[slot])
                     continue
                 request = self._requests.pop(slot)
-                if message[1] == _OK:
+                if message[1] == _OK and self._remember:
                     self.grants.append((request[5], message[4]))
-                else:
+                elif message[1] != _OK:
                     self.statuses[f"acquire {Status(message[1]).name}"] += 1
                 free.append(slot)
         self._acquire(free)
@@ -131,7 +132,9 @@ async def filled(endpoint: str, leases: int, *, ttl_ms: int = 0, ends_at: float 
     run = os.urandom(4).hex()
     connections = min(FILLERS, leases)
     parts = [leases // connections + (n < leases % connections) for n in range(connections)]
-    fillers = await open_all(endpoint, lambda n: Filler(n, parts[n], run), connections)
+    fillers = await open_all(
+        endpoint, lambda n: Filler(n, parts[n], run, remember=remember), connections
+    )
     began = time.perf_counter()
     try:
         for filler in fillers:

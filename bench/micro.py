@@ -121,9 +121,7 @@ class Bench:
         )
         timed(LEADER, f"leases {kind}", ops, lambda: self._leases(applied))
         timed(LEADER, f"answers: encode {kind}", ops, lambda: self._answer(batch, applied))
-        got = timed(
-            FOLLOWER, f"append entries: decode {kind}", ops, lambda: peer_codec.decode(sent)
-        )
+        timed(FOLLOWER, f"append entries: decode {kind}", ops, lambda: peer_codec.decode(sent))
         timed(FOLLOWER, f"entry and record {kind}", ops, lambda: self._record(entry))
         unpacked = timed(
             FOLLOWER, f"unpack {kind}", ops, lambda: unpack(entry.data, array_count_max=1 << 24)

@@ -35,11 +35,11 @@ def machine() -> dict[str, Any]:
     }
 
 
-def machine_line(what: str = "3 nodes, fsync on") -> str:
+def machine_line(what: str = "3 nodes, fsync on, load on the same machine") -> str:
     """Return the machine in one line, for the foot of a table."""
     about = machine()
     return (
-        f"{what}, load on the same {about['cores']} cores "
+        f"{what}; {about['cores']} cores "
         f"({about['cpu']}, load average {about['load_average']}); Python {about['python']}, "
         f"uvloop {about['uvloop']}, msgpack {about['msgpack']}"
     )
