@@ -13,6 +13,7 @@ from bench import (
     leases,
     micro,
     mixed,
+    scale,
     throughput,
 )
 
@@ -30,6 +31,7 @@ COMMANDS = {
     "ceiling": ceiling,
     "compare": compare,
     "micro": micro,
+    "scale": scale,
 }
 
 

@@ -127,7 +127,14 @@ class Filler(LeanConnection):
                 self.statuses[f"renew item {Status(item[0]).name}"] += 1
 
 
-async def filled(endpoint: str, leases: int, *, ttl_ms: int = 0, ends_at: float | None = None) -> tuple[list[Filler], float]:  # fmt: skip
+async def filled(
+    endpoint: str,
+    leases: int,
+    *,
+    ttl_ms: int = 0,
+    ends_at: float | None = None,
+    remember: bool = True,
+) -> tuple[list[Filler], float]:
     """Acquire leases over a few connections. Return those and the seconds that it took."""
     run = os.urandom(4).hex()
     connections = min(FILLERS, leases)
