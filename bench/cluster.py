@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -47,7 +48,10 @@ class OwnCluster:
 
 def free_base_port() -> int:
     """Return a port from which all ports of a dev cluster are free."""
-    for base in range(20_000, 30_000, 50):
+    # Another bench may look at the same time: each begins somewhere else.
+    first = random.SystemRandom().randrange(200)
+    for number in range(200):
+        base = 20_000 + 50 * ((first + number) % 200)
         with contextlib.ExitStack() as stack, contextlib.suppress(OSError):
             for offset in PORTS:
                 sock = stack.enter_context(socket.socket())
@@ -72,7 +76,8 @@ def own_cluster(settings: Mapping[str, str] | None = None) -> Iterator[OwnCluste
                 if line.startswith("cluster ready: "):
                     break
             else:
-                raise RuntimeError("the cluster did not start")
+                logs = [log.read_text()[-1_000:] for log in sorted(Path(folder).glob("*.log"))]
+                raise RuntimeError("the cluster did not start; the nodes said:\n" + "\n".join(logs))
             yield OwnCluster(base, Path(folder))
         finally:
             process.send_signal(signal.SIGTERM)
