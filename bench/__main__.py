@@ -13,6 +13,7 @@ from bench import (
     leases,
     micro,
     mixed,
+    plot,
     scale,
     throughput,
 )
@@ -32,6 +33,7 @@ COMMANDS = {
     "compare": compare,
     "micro": micro,
     "scale": scale,
+    "plot": plot,
 }
 
 

@@ -53,7 +53,18 @@ def run(options: argparse.Namespace) -> int:
         return 2
     results: dict[str, dict[str, Any]] = {}
     with stub() as (address, pid):
-        jobs = [(name, measure(address, name, options.seconds)) for name in names]
+        jobs = [
+            (
+                name,
+                measure(
+                    address,
+                    connections=WORKLOADS[name][0],
+                    depth=WORKLOADS[name][1],
+                    seconds=options.seconds,
+                ),
+            )
+            for name in names
+        ]
         rate = measure_open(address, rate=options.rate, connections=8, seconds=options.seconds)
         jobs.append((f"open {options.rate:g}/s", rate))
         for name, job in jobs:

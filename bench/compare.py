@@ -31,6 +31,10 @@ PEERS: dict[str, type[Etcd] | Any] = {
     "redis_memory": lambda: Redis(aof=False),
 }
 OURS = "raftlock"
+CURVE_CONNECTIONS = 8
+CURVE_DEPTHS = (1, 4, 16, 64, 256)
+Rounds = dict[str, dict[str, list[dict[str, Any]]]]
+"""Workload to system to its measurements, one a round."""
 
 
 def chosen(options: argparse.Namespace) -> list[Peer] | None:
@@ -73,8 +77,11 @@ def run(options: argparse.Namespace) -> int:
     peers = chosen(options)
     if names is None or peers is None:
         return 2
-    rounds: dict[str, dict[str, list[dict[str, Any]]]] = {
-        name: {system: [] for system in (OURS, *(peer.name for peer in peers))} for name in names
+    shapes = {name: WORKLOADS[name] for name in names}
+    if options.curve:
+        shapes |= {f"curve_{depth}": (CURVE_CONNECTIONS, depth) for depth in CURVE_DEPTHS}
+    rounds: Rounds = {
+        name: {system: [] for system in (OURS, *(peer.name for peer in peers))} for name in shapes
     }
     with contextlib.ExitStack() as stack:
         cluster = stack.enter_context(own_cluster())
@@ -84,26 +91,33 @@ def run(options: argparse.Namespace) -> int:
             (folder / peer.name).mkdir()
             running.append((peer, stack.enter_context(peer.running(folder / peer.name))))
         for _ in range(options.rounds):
-            for name in names:
-                connections, depth = WORKLOADS[name]
+            for name, (connections, depth) in shapes.items():
+                load = {"connections": connections, "depth": depth}
                 leader = uvloop.run(find_leader(cluster.endpoints))
-                ours = uvloop.run(measure(leader, name, options.seconds))
+                ours = uvloop.run(measure(leader, **load, seconds=options.seconds))
                 rounds[name][OURS].append(ours)
                 for peer, addresses in running:
-                    job = peer.measure(addresses, connections=connections, depth=depth, seconds=options.seconds)  # fmt: skip
+                    job = peer.measure(addresses, **load, seconds=options.seconds)
                     rounds[name][peer.name].append(uvloop.run(job))
     results = show(rounds, peers, options)
+    if options.curve:
+        results["curve"] = curve(rounds)
     write(options, results)
     # Errors of a peer are in the table; those of raftlock fail the run.
     bad = any(one["errors"] or one["token_errors"] for r in rounds.values() for one in r[OURS])
     return 1 if bad else 0
 
 
-def show(
-    rounds: dict[str, dict[str, list[dict[str, Any]]]],
-    peers: list[Peer],
-    options: argparse.Namespace,
-) -> dict[str, Any]:
+def curve(rounds: Rounds) -> dict[str, list[dict[str, Any]]]:
+    """Return each system's medians over the depth, for the plot."""
+    points: dict[str, list[dict[str, Any]]] = {}
+    for depth in CURVE_DEPTHS:
+        for system, measured in rounds[f"curve_{depth}"].items():
+            points.setdefault(system, []).append({"depth": depth, **summary(measured)})
+    return points
+
+
+def show(rounds: Rounds, peers: list[Peer], options: argparse.Namespace) -> dict[str, Any]:
     """Print the table and what differs. Return what the JSON holds."""
     results: dict[str, Any] = {}
     rows = []
@@ -147,6 +161,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--peers", default=",".join(PEERS), help=f"of {', '.join(PEERS)}")
     parser.add_argument(
         "--allow-missing", action="store_true", help="go on without what is not installed"
+    )
+    parser.add_argument(
+        "--curve",
+        action="store_true",
+        help=f"also {CURVE_CONNECTIONS} connections with {', '.join(map(str, CURVE_DEPTHS))} in flight, for the plot",
     )
     parser.add_argument(
         "--quick", action="store_true", help="one round of 2 s: for a check, not for a figure"

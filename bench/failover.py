@@ -8,6 +8,7 @@ import argparse
 import asyncio
 import contextlib
 import itertools
+import math
 import os
 import random
 import signal
@@ -27,6 +28,7 @@ HELP = "kill -9 nodes of a cluster under load, and check every promise"
 KEPT_TTL_S = 3_600.0
 """Of locks that are kept to be looked for at the end: far longer than the run."""
 CONTENDED = 8
+BIN_MS = 10
 SETTLE_S = 60.0
 BETWEEN_S = (2.5, 4.0)
 """A killed node is back after about two seconds; the next kill comes when three run again."""
@@ -132,12 +134,23 @@ def _gap_ms(answers: list[float], killed: float, until: float) -> float:
     return round(max(gaps, default=until - killed) * 1_000, 1)
 
 
+def timeline(answers: list[float], killed: float) -> list[tuple[int, int]]:
+    """Return (milliseconds since the kill, answers in the 10 ms from there), from half a second before it to 1.5 after."""
+    counts = dict.fromkeys(range(-500, 1_500, BIN_MS), 0)
+    for at in answers:
+        bin_ms = math.floor((at - killed) * 1_000 / BIN_MS) * BIN_MS
+        if bin_ms in counts:
+            counts[bin_ms] += 1
+    return list(counts.items())
+
+
 async def kill_under_load(
     endpoints: list[str], *, kills: int, victims: str, clients: int, seed: int
 ) -> dict[str, Any]:
     """Kill `kills` times the leader (or all nodes at once) under load, and check everything."""
     seen, over, rng = Seen(), asyncio.Event(), random.Random(seed)
     gaps: list[float] = []
+    first_kill = 0.0
     async with contextlib.AsyncExitStack() as stack, asyncio.TaskGroup() as group:
         for number in range(clients):
             client = await stack.enter_async_context(AsyncClient(endpoints))
@@ -150,6 +163,7 @@ async def kill_under_load(
             pids = await _all_up(endpoints)
             targets = [pid for pid, leads in pids.values() if leads or victims == "all"]
             killed = time.monotonic()
+            first_kill = first_kill or killed
             for pid in targets:
                 os.kill(pid, signal.SIGKILL)
             await asyncio.sleep(rng.uniform(*BETWEEN_S))
@@ -164,6 +178,7 @@ async def kill_under_load(
         "gaps_ms": gaps,
         "gap_median_ms": statistics.median(gaps),
         "gap_max_ms": max(gaps),
+        "timeline": timeline(seen.answers_at, first_kill),
         "answers": len(seen.answers_at),
         "kept": len(seen.kept),
         "without_answer": seen.unknown,

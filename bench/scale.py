@@ -97,7 +97,7 @@ async def measure_size(cluster: OwnCluster, locks: int, seconds: float) -> dict[
     full = {e: rss(node.pid) for e, node in nodes.items()}
     held = min(node.locks for node in nodes.values())
     leader = await find_leader(cluster.endpoints)
-    load = await measure(leader, "pipelined", seconds)
+    load = await measure(leader, connections=8, depth=256, seconds=seconds)
     metrics = [cluster.metrics(endpoint) for endpoint in cluster.endpoints]
     snapshots = sum(m.get(f"{SNAPSHOT}_count", 0.0) for m in metrics)
     taken = sum(m.get(f"{SNAPSHOT}_sum", 0.0) for m in metrics)

@@ -23,9 +23,8 @@ DEFAULT = ("pipelined", "closed_1000", "closed_1")
 WARM_UP_S = 0.5
 
 
-async def measure(endpoint: str, name: str, seconds: float) -> dict[str, Any]:
+async def measure(endpoint: str, *, connections: int, depth: int, seconds: float) -> dict[str, Any]:
     """Run one workload once."""
-    connections, depth = WORKLOADS[name]
     tally, took = await run_load(
         endpoint, connections=connections, depth=depth, seconds=seconds, warmup=WARM_UP_S
     )
@@ -93,7 +92,9 @@ def run(options: argparse.Namespace) -> int:
         for _ in range(options.rounds):
             for name in names:
                 leader = uvloop.run(find_leader(endpoints))
-                rounds[name].append(uvloop.run(measure(leader, name, options.seconds)))
+                connections, depth = WORKLOADS[name]
+                job = measure(leader, connections=connections, depth=depth, seconds=options.seconds)
+                rounds[name].append(uvloop.run(job))
     results = {name: summary(measured) for name, measured in rounds.items()}
     print(show(results))
     print(f"medians of {options.rounds} rounds of {options.seconds:g} s; {machine_line()}")

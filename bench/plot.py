@@ -1,0 +1,147 @@
+"""`python -m bench plot RESULT.json …`: the pictures of results that were written with --json, as SVG and PNG.
+
+What is drawn depends on the command that wrote a result: compare --curve (latency over throughput, a curve a system),
+latency (percentiles over the rate), failover (answers around a kill), scale (memory and restart over locks).
+The machine stands below each picture.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+
+mpl.use("Agg")
+from matplotlib import pyplot
+
+HELP = "draw results that were written with --json"
+SIZE_INCHES = (8.0, 4.8)
+PNG_DPI = 150
+
+
+def draw_compare(axes: Any, results: dict[str, Any], options: dict[str, Any]) -> str:
+    """Draw the median latency over the throughput, a point a depth, a curve a system."""
+    curve = results.get("curve")
+    if not curve:
+        raise ValueError("it has no curve: run compare with --curve")
+    for system, points in curve.items():
+        axes.plot(
+            [point["operations_per_second"] for point in points],
+            [point["p50_ms"] for point in points],
+            marker="o",
+            label=system,
+            linewidth=2.5 if system == "raftlock" else 1.5,
+        )
+        for point in points:
+            at = (point["operations_per_second"], point["p50_ms"])
+            axes.annotate(f" {point['depth']}", at, fontsize=7, color="0.4")
+    axes.set(xscale="log", yscale="log", xlabel="operations a second", ylabel="median latency, ms")
+    axes.legend()
+    return f"Acquire and release, 8 connections, by requests in flight on each ({options['seconds']:g} s a point)"
+
+
+def draw_latency(axes: Any, results: list[dict[str, Any]], options: dict[str, Any]) -> str:
+    """Draw percentiles over the rate of an open loop."""
+    rates = [one["rate"] for one in results]
+    for key, label in (("p50_ms", "median"), ("p99_ms", "99 %"), ("p99_9_ms", "99.9 %")):
+        axes.plot(rates, [one[key] for one in results], marker="o", label=label)
+    axes.set(yscale="log", xlabel="operations a second (open loop)", ylabel="latency, ms")
+    axes.set_xlim(left=0)
+    axes.legend()
+    return f"Latency from the intended time of sending ({options['seconds']:g} s a rate)"
+
+
+def draw_failover(axes: Any, results: dict[str, Any], options: dict[str, Any]) -> str:
+    """Draw the answers in each 10 ms around the first kill."""
+    timeline = results["timeline"]
+    axes.fill_between(
+        [ms for ms, _ in timeline], [answers for _, answers in timeline], step="post", alpha=0.6
+    )
+    axes.axvline(0.0, color="tab:red", label="kill -9")
+    axes.set(xlabel="ms since the kill", ylabel="answers in 10 ms")
+    axes.legend()
+    return (
+        f"kill -9 of {'the leader' if options['victims'] == 'leader' else 'all nodes'}: "
+        f"gap median {results['gap_median_ms']:.0f} ms, max {results['gap_max_ms']:.0f} ms over {results['kills']} kills"
+    )
+
+
+def draw_scale(axes: Any, results: list[dict[str, Any]], options: dict[str, Any]) -> str:
+    """Draw memory and restart time over the number of held locks."""
+    locks = [one["locks"] for one in results]
+    axes.plot(
+        locks,
+        [one["rss_bytes"] / (1 << 20) for one in results],
+        marker="o",
+        label="memory of a node",
+    )
+    axes.set(xscale="log", yscale="log", xlabel="locks held", ylabel="resident memory, MiB")
+    right = axes.twinx()
+    right.plot(
+        locks,
+        [one["restart_s"] for one in results],
+        marker="s",
+        color="tab:orange",
+        label="restart until caught up",
+    )
+    right.set_ylabel("seconds")
+    right.set_ylim(bottom=0)
+    lines = [*axes.get_lines(), *right.get_lines()]
+    axes.legend(lines, [line.get_label() for line in lines], loc="upper left")
+    return f"Memory and restart over held locks ({results[-1]['rss_bytes_per_lock']} B a lock); load of {options['seconds']:g} s"
+
+
+DRAW: dict[str, Callable[[Any, Any, dict[str, Any]], str]] = {
+    "compare": draw_compare,
+    "latency": draw_latency,
+    "failover": draw_failover,
+    "scale": draw_scale,
+}
+
+
+def draw(document: dict[str, Any], into: Path) -> list[Path]:
+    """Draw one result. Return the files. Raise ValueError if there is nothing to draw."""
+    command = document["command"]
+    if command not in DRAW:
+        raise ValueError(f"{command} has no picture; {', '.join(DRAW)} have")
+    figure, axes = pyplot.subplots(figsize=SIZE_INCHES, layout="constrained")
+    try:
+        axes.set_title(DRAW[command](axes, document["results"], document["options"]), fontsize=10)
+        axes.grid(alpha=0.3)
+        about = document["machine"]
+        figure.supxlabel(
+            f"{about['cpu']}, {about['cores']} cores, Linux {about['kernel']}, Python {about['python']}; three nodes, "
+            f"fsync on, load on the same machine (load average {about['load_average']} at the end)",
+            fontsize=7,
+            color="0.4",
+        )
+        into.mkdir(parents=True, exist_ok=True)
+        files = [into / f"{command}.svg", into / f"{command}.png"]
+        for file in files:
+            figure.savefig(file, dpi=PNG_DPI)
+        return files
+    finally:
+        pyplot.close(figure)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Draw each result, and say where the pictures are."""
+    code = 0
+    for name in options.results:
+        try:
+            document = json.loads(Path(name).read_text())
+            for file in draw(document, Path(options.into)):
+                print(file)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            print(f"{name}: {error!r}: not a result of this bench to draw", file=sys.stderr)
+            code = 1
+    return code
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's options."""
+    parser.add_argument("results", nargs="+", metavar="RESULT.json", help="written by --json FILE")
+    parser.add_argument("--into", default="bench/results", metavar="FOLDER", help="default: bench/results")  # fmt: skip
