@@ -10,7 +10,7 @@ import contextlib
 import statistics
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +19,20 @@ import uvloop
 from bench.cluster import own_cluster
 from bench.peers.base import Peer
 from bench.peers.etcd import Etcd
+from bench.peers.pysyncobj import PySyncObj
 from bench.peers.redis import Redis
+from bench.peers.zookeeper import ZooKeeper
 from bench.report import add_common, count, machine_line, table, write
 from bench.throughput import DEFAULT, WORKLOADS, measure, names_of, summary
 from raftlock.client.load import find_leader
 
-HELP = "the same work on raftlock, etcd and Redis, in interleaved rounds"
-PEERS: dict[str, type[Etcd] | Any] = {
+HELP = "the same work on raftlock, etcd, ZooKeeper, Redis and PySyncObj, in interleaved rounds"
+PEERS: dict[str, Callable[[], Peer]] = {
     "etcd": Etcd,
     "redis": lambda: Redis(aof=True),
     "redis_memory": lambda: Redis(aof=False),
+    "zookeeper": ZooKeeper,
+    "pysyncobj": PySyncObj,
 }
 OURS = "raftlock"
 CURVE_CONNECTIONS = 8
@@ -45,7 +49,7 @@ def chosen(options: argparse.Namespace) -> list[Peer] | None:
         if name not in PEERS:
             print(f"--peers: {name!r} is none of {', '.join(PEERS)}", file=sys.stderr)
             return None
-        peer: Peer = PEERS[name]()
+        peer = PEERS[name]()
         problem = peer.missing()
         if problem is None:
             found.append(peer)

@@ -150,7 +150,7 @@ async def kill_under_load(
     """Kill `kills` times the leader (or all nodes at once) under load, and check everything."""
     seen, over, rng = Seen(), asyncio.Event(), random.Random(seed)
     gaps: list[float] = []
-    first_kill = 0.0
+    killed = 0.0
     async with contextlib.AsyncExitStack() as stack, asyncio.TaskGroup() as group:
         for number in range(clients):
             client = await stack.enter_async_context(AsyncClient(endpoints))
@@ -163,7 +163,6 @@ async def kill_under_load(
             pids = await _all_up(endpoints)
             targets = [pid for pid, leads in pids.values() if leads or victims == "all"]
             killed = time.monotonic()
-            first_kill = first_kill or killed
             for pid in targets:
                 os.kill(pid, signal.SIGKILL)
             await asyncio.sleep(rng.uniform(*BETWEEN_S))
@@ -178,7 +177,7 @@ async def kill_under_load(
         "gaps_ms": gaps,
         "gap_median_ms": statistics.median(gaps),
         "gap_max_ms": max(gaps),
-        "timeline": timeline(seen.answers_at, first_kill),
+        "timeline": timeline(seen.answers_at, killed),
         "answers": len(seen.answers_at),
         "kept": len(seen.kept),
         "without_answer": seen.unknown,

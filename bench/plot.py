@@ -55,7 +55,7 @@ def draw_latency(axes: Any, results: list[dict[str, Any]], options: dict[str, An
 
 
 def draw_failover(axes: Any, results: dict[str, Any], options: dict[str, Any]) -> str:
-    """Draw the answers in each 10 ms around the first kill."""
+    """Draw the answers in each 10 ms around the last kill."""
     timeline = results["timeline"]
     axes.fill_between(
         [ms for ms, _ in timeline], [answers for _, answers in timeline], step="post", alpha=0.6
@@ -113,8 +113,8 @@ def draw(document: dict[str, Any], into: Path) -> list[Path]:
         axes.grid(alpha=0.3)
         about = document["machine"]
         figure.supxlabel(
-            f"{about['cpu']}, {about['cores']} cores, Linux {about['kernel']}, Python {about['python']}; three nodes, "
-            f"fsync on, load on the same machine (load average {about['load_average']} at the end)",
+            f"{about['cpu']}, {about['cores']} cores, Linux {about['kernel']}, Python {about['python']}; raftlock: three "
+            f"nodes, fsync on; load on the same machine (load average {about['load_average']} at the end)",
             fontsize=7,
             color="0.4",
         )
