@@ -137,6 +137,9 @@ class OpenLoop:
                 for connection in self._connections:
                     connection.keep_alive()
             await asyncio.sleep(PACE_S)
+        if not self._tally.overflowed:
+            # However late the last look was: what came due before the end belongs to the run.
+            self._backlog += [schedule.time_of(i) for i in schedule.due(until)]
         until = time.perf_counter() + DRAIN_S
         while (now := time.perf_counter()) < until and not self._tally.overflowed:
             self._send(now)

@@ -28,7 +28,7 @@ class PySyncObj:
     name = "pysyncobj"
     differs = (
         "three nodes, nothing on disk; no fencing token, no queue; the load is inside the leader, "
-        "ticks of 1 ms instead of 50"
+        "append entries each 2 ms instead of 100"
     )
 
     def __init__(self) -> None:
@@ -150,8 +150,8 @@ def main(own: str, others: list[str]) -> None:
         autoUnlockTime=LEASE_MS / 1_000
     )
     library = importlib.import_module("pysyncobj")
-    # By default a command waits for the next tick of 50 ms: ten operations a second of one caller.
-    conf = library.SyncObjConf(autoTickPeriod=0.001)
+    # By default a command waits for the next round of append entries, 100 ms: ten operations a second of one caller.
+    conf = library.SyncObjConf(autoTickPeriod=0.001, appendEntriesPeriod=0.002)
     node = library.SyncObj(own, others, conf, consumers=[locks])
     for number, line in enumerate(sys.stdin):
         question = json.loads(line)
