@@ -76,6 +76,8 @@ class SimNode:
         self.wall_offset_us = WALL_START_US
         self.disk = FaultyDisk(rng=world.stream(f"disk {config.node_id}"))
         self.audit_disk = FaultyDisk(rng=world.stream(f"audit disk {config.node_id}"))
+        self.got_snapshot = False
+        """Whether a snapshot of a leader was ever installed here."""
         self.store: NodeStore | None = None
         self.driver: Driver | None = None
         self._durable_index = 0
@@ -307,6 +309,7 @@ class SimNode:
         effects = self.driver.turn(now_us, self.wall_us())
         for notice in effects.notices:
             self._world.note(f"n{self.node_id} {notice.event} {notice.fields}")
+            self.got_snapshot |= notice.event == "snapshot_installed"
         self._check_spinning(effects, now_us)
         torn = self.tear_next_turn
         if torn:
