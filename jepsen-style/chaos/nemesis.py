@@ -78,6 +78,7 @@ class Nemesis:
             "rolling restart": self._rolling,
             "clock jumps": self._clock,
             "disk full": self._disk_full,
+            "slow disk": self._slow_disk,
             "flipped bit": self._flip,
             "cut file": self._cut_file,
         }
@@ -92,8 +93,8 @@ class Nemesis:
     def names(self) -> list[str]:
         """Return the faults that this machine can do."""
         missing = set()
-        if not self._nodes.can_fake_time:
-            missing.add("clock jumps")
+        if not self._nodes.has_faults:
+            missing |= {"clock jumps", "slow disk"}
         if not self._nodes.has_disks:
             missing.add("disk full")
         return [name for name in self._begin if name not in missing]
@@ -105,7 +106,8 @@ class Nemesis:
     def end(self) -> None:
         """Take everything back: heal the network, and let every node run."""
         ends, self._until_end = self._until_end, []
-        for undo in ends:
+        # The last first: two faults may have damaged the same file.
+        for undo in reversed(ends):
             undo()
         self._network.heal()
         self._nodes.heal()
@@ -221,6 +223,12 @@ class Nemesis:
         self._nodes.fill_disk(node_id)
         self._until_end.append(lambda: self._nodes.free_disk(node_id))
         return f"node {node_id}"
+
+    def _slow_disk(self, rng: random.Random, _: float) -> str:
+        node_id, ms = self._any(rng), rng.choice([20, 100, 500])
+        self._nodes.slow_disk(node_id, ms)
+        self._until_end.append(lambda: self._nodes.slow_disk(node_id, 0))
+        return f"node {node_id}: each sync takes {ms} ms longer"
 
     def _flip(self, rng: random.Random, _: float) -> str:
         return self._damage(rng, cut=False)

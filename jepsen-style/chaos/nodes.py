@@ -14,11 +14,7 @@ from chaos.shell import ToolFailed, run
 CLIENT_PORT, PEER_PORT, HTTP_PORT = 7401, 7411, 7421
 DISK_MIB = 192
 """Each node's data lies on a file system of its own, so that it can be full."""
-FAKETIME = (
-    "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1",
-    "/usr/lib/aarch64-linux-gnu/faketime/libfaketime.so.1",
-    "/usr/lib/faketime/libfaketime.so.1",
-)
+FAULTS_SOURCE = Path(__file__).with_name("faults.c")
 BAD_WORDS = ("Traceback", "InvariantViolation")
 
 
@@ -35,7 +31,7 @@ class Nodes:
         """Nodes that must not start, because their disk was damaged on purpose."""
         self.unexpected: list[str] = []
         """Ends of processes that no fault explains."""
-        self._faketime = next((path for path in FAKETIME if Path(path).exists()), None)
+        self._faults = self._build_faults()
         self.has_disks = False
 
     @property
@@ -47,10 +43,19 @@ class Nodes:
         """Return a node's client address."""
         return f"{address(node_id)}:{CLIENT_PORT}"
 
+    def _build_faults(self) -> Path | None:
+        """Build what lets a node's wall clock and disk go wrong; None without a C compiler."""
+        library = self.folder / "faults.so"
+        try:
+            run("cc", "-shared", "-fPIC", "-O2", "-o", str(library), str(FAULTS_SOURCE), "-ldl")
+        except ToolFailed:
+            return None
+        return library
+
     @property
-    def can_fake_time(self) -> bool:
-        """Return whether libfaketime is there."""
-        return self._faketime is not None
+    def has_faults(self) -> bool:
+        """Return whether clocks can jump and disks be slow."""
+        return self._faults is not None
 
     def data(self, node_id: int) -> Path:
         """Return where a node keeps its data."""
@@ -80,7 +85,8 @@ class Nodes:
     def bootstrap(self) -> None:
         """Start all nodes and make them a cluster."""
         for node_id in self.ids:
-            (self.folder / f"clock-{node_id}").write_text("+0\n")
+            self.set_clock(node_id, 0)
+            self.slow_disk(node_id, 0)
             self.start(node_id)
         listed = ",".join(f"{node_id}={address(node_id)}:{PEER_PORT}" for node_id in self.ids)
         run(
@@ -91,13 +97,11 @@ class Nodes:
     def start(self, node_id: int) -> None:
         """Start a node."""
         environment = dict(os.environ)
-        if self._faketime is not None:
-            # Without the second variable libfaketime would fake the monotonic clocks too, and leases would seem to break.
+        if self._faults is not None:
             environment |= {
-                "LD_PRELOAD": self._faketime,
-                "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-                "FAKETIME_NO_CACHE": "1",
-                "FAKETIME_TIMESTAMP_FILE": str(self.folder / f"clock-{node_id}"),
+                "LD_PRELOAD": str(self._faults),
+                "WALL_OFFSET": str(self._clock(node_id)),
+                "SLOW_SYNC_MS": str(self._sync(node_id)),
             }
         host = address(node_id)
         with self.log(node_id).open("ab") as log:
@@ -138,6 +142,7 @@ class Nodes:
 
     def terminate(self, node_id: int) -> None:
         """Stop a node in order."""
+        self.resume(node_id)
         if self.is_up(node_id):
             process = self._processes.pop(node_id)
             process.terminate()
@@ -178,11 +183,19 @@ class Nodes:
 
     # faults of one machine
 
+    def _clock(self, node_id: int) -> Path:
+        return self.folder / f"clock-{node_id}"
+
+    def _sync(self, node_id: int) -> Path:
+        return self.folder / f"sync-{node_id}"
+
     def set_clock(self, node_id: int, offset_s: int) -> None:
         """Let a node's wall clock jump; its monotonic clock goes on."""
-        clock = self.folder / f"clock-{node_id}"
-        clock.with_suffix(".new").write_text(f"{offset_s:+d}\n")
-        clock.with_suffix(".new").rename(clock)
+        _replace(self._clock(node_id), f"{offset_s}\n")
+
+    def slow_disk(self, node_id: int, ms: int) -> None:
+        """Let each sync of a node take so much longer."""
+        _replace(self._sync(node_id), f"{ms}\n")
 
     def fill_disk(self, node_id: int) -> None:
         """Leave no room on a node's disk."""
@@ -236,3 +249,10 @@ class Nodes:
             for line in self.log(node_id).read_text(errors="replace").splitlines()
             if any(word in line for word in BAD_WORDS)
         ]
+
+
+def _replace(path: Path, text: str) -> None:
+    """Replace a file as a whole: its readers never see half of it."""
+    new = path.with_suffix(".new")
+    new.write_text(text)
+    new.rename(path)

@@ -232,15 +232,14 @@ class Client:
             self._end("acquire", kind, {"status": status})
             return
         token = int(line)
-        began = time.monotonic_ns()
         self._end("acquire", "ok", {"status": "OK", "token": token})
         # Within this call the command ends and its lock is released; until then it was believed.
         value = {"resource": resource, "token": token}
         self._begin("release", value)
         code = await process.wait()
-        del began
         if code == 0:
-            self._end("release", "ok", {"status": "OK"})
+            # The command ended in time, and what was left of its lock was released, if it was not taken away just before.
+            self._end("release", "fail", {"status": "NOT_HELD"})
         else:
             self._end("release", "info", {"status": f"exit code {code}"})
 

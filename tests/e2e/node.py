@@ -12,38 +12,7 @@ import pytest
 
 from tests.e2e.conftest import free_ports
 
-SHIM = r"""
-#define _GNU_SOURCE
-#include <dlfcn.h>
-#include <errno.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <time.h>
-#include <unistd.h>
-
-/* The disk fails while the file FAIL_SYNC_IF exists. */
-int fdatasync(int fd) {
-    const char *flag = getenv("FAIL_SYNC_IF");
-    if (flag && access(flag, F_OK) == 0) { errno = EIO; return -1; }
-    return ((int (*)(int))dlsym(RTLD_NEXT, "fdatasync"))(fd);
-}
-
-/* The wall clock is off by the seconds in the file WALL_OFFSET; the monotonic clocks are not. */
-int clock_gettime(clockid_t id, struct timespec *t) {
-    static int (*real)(clockid_t, struct timespec *);
-    if (!real) real = (int (*)(clockid_t, struct timespec *))dlsym(RTLD_NEXT, "clock_gettime");
-    int result = real(id, t);
-    const char *path = getenv("WALL_OFFSET");
-    if (id == CLOCK_REALTIME && path && result == 0) {
-        long offset = 0;
-        FILE *file = fopen(path, "r");
-        if (file) { if (fscanf(file, "%ld", &offset) != 1) offset = 0; fclose(file); }
-        t->tv_sec += offset;
-    }
-    return result;
-}
-"""
-"""libfaketime would do for the clock, but its version in Debian 12 breaks the interpreter's timed waits."""
+SHIM = Path(__file__).parents[2] / "jepsen-style" / "chaos" / "faults.c"
 
 
 class Ended(NamedTuple):
@@ -90,11 +59,10 @@ def run_to_the_end(command: Sequence[str], **environment: str) -> Ended:
 
 def fault_library(folder: Path) -> Path:
     """Compile what lets a process's disk or wall clock fail."""
-    source, library = folder / "faults.c", folder / "faults.so"
-    source.write_text(SHIM)
+    library = folder / "faults.so"
     try:
         subprocess.run(
-            ["cc", "-shared", "-fPIC", "-o", str(library), str(source), "-ldl"],
+            ["cc", "-shared", "-fPIC", "-o", str(library), str(SHIM), "-ldl"],
             check=True,
             capture_output=True,
             timeout=60,
