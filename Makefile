@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.set-up
 
 .DEFAULT_GOAL := help
-.PHONY: help setup cluster test sim lint bench image docker-cluster docker-test clean
+.PHONY: help setup cluster test sim lint bench docs image docker-cluster docker-test clean
 
 help: ## List the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,6 +36,10 @@ lint: $(STAMP) ## Check style and types
 bench: $(STAMP) ## Measure throughput of a cluster started for it
 	@$(BIN)/python -m bench throughput
 
+docs: $(STAMP) ## Build the documentation as a site, into .site/
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict --config-file docs/site/mkdocs.yml
+	@echo "built; read it with: python3 -m http.server --bind 127.0.0.1 --directory .site 8000"
+
 # Where neither Docker nor podman works, a folder beside the repository may know how to make an engine.
 FALLBACK_ENGINE := $(wildcard ../shared/container)
 DEPLOY = $(PYTHON) -m deploy.$(1) $(if $(FALLBACK_ENGINE),--fallback $(FALLBACK_ENGINE))
@@ -50,4 +54,4 @@ docker-test: ## Test a cluster in containers: leader cut off, node killed, all r
 	@exec $(call DEPLOY,docker_test)
 
 clean: ## Remove .venv, caches and the cluster's data
-	rm -rf $(VENV) .raftlock .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage* dist
+	rm -rf $(VENV) .raftlock .site .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage* dist
