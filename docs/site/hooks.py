@@ -123,7 +123,8 @@ def _is_relative(target: str) -> bool:
 
 def _named(text: str, path: str) -> str:
     """Name a file that is in the repository and not in the site."""
-    return f"`{path}`" if text.strip("`/") in path else f"{text} (`{path}`)"
+    is_its_name = f"/{path}".endswith("/" + text.strip("`/"))
+    return f"`{path}`" if is_its_name else f"{text} (`{path}`)"
 
 
 def commands_page() -> str:
