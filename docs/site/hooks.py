@@ -83,7 +83,7 @@ def on_files(files: Files, *, config: MkDocsConfig) -> Files:
 def on_page_markdown(markdown: str, *, page: Page, files: Files, **_: Any) -> str:
     """Make the links of a page work in the site."""
     here = page.file.src_uri
-    known = {file.src_uri for file in files}
+    known = {file.src_uri for file in files if file.inclusion.is_included()}
     return relink(markdown, repository_path(here), known)
 
 
