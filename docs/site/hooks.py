@@ -34,12 +34,7 @@ BESIDE_THE_CODE = {
     "CHANGELOG.md": "reference/changelog.md",
 }
 """Documents of the repository, and what they are called in the site."""
-PENDING = {
-    "raftlock/storage/FORMAT.md",
-    *(f"{DOCS}/{name}.md" for name in ("celery", "cli", "clients", "cron", "fastapi", "fencing")),
-    *(f"{DOCS}/{name}.md" for name in ("benchmarks", "containers", "faults", "leader-election")),
-    f"{DOCS}/clients/README.md",
-}
+PENDING = {f"{DOCS}/{name}.md" for name in ("benchmarks", "containers", "faults")}
 """Documents that have their place before they are there: until then they are left out, and named instead of linked."""
 WIDTH = 88
 """Columns of a command's help: what a page shows without scrolling."""

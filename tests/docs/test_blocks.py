@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -55,7 +56,7 @@ def blocks_of(document: str, source: str) -> list[Block]:
     found: list[Block] = []
     fences = re.finditer(r"^```(\w*)\n(.*?)^```$", source, re.MULTILINE | re.DOTALL)
     matches = list(fences)
-    for match, after in zip(matches, [*matches[1:], None], strict=True):
+    for match, after in zip_longest(matches, matches[1:]):
         between = "" if after is None else source[match.end() : after.start()]
         belongs = after is not None and after[1] == "text" and not between.strip()
         found.append(
@@ -158,6 +159,11 @@ def test_a_block_does_what_it_says(block: Block, shared_cluster: Cluster, tmp_pa
 def test_the_list_of_what_is_not_run_names_blocks_that_are_there() -> None:
     """A block that was changed or removed is taken off the list."""
     assert set(NOT_RUN) - {block.key for block in BLOCKS} == set()
+
+
+def test_a_document_may_have_no_block() -> None:
+    """A document of words alone has no blocks."""
+    assert blocks_of("d", "words\n") == []
 
 
 def test_the_blocks_are_found() -> None:
