@@ -14,7 +14,7 @@ from typing import Any
 
 import click
 from mkdocs.config.defaults import MkDocsConfig
-from mkdocs.structure.files import File, Files
+from mkdocs.structure.files import File, Files, InclusionLevel
 from mkdocs.structure.pages import Page
 
 from raftlock.cli.main import main
@@ -78,7 +78,7 @@ def on_files(files: Files, *, config: MkDocsConfig) -> Files:
 def on_page_markdown(markdown: str, *, page: Page, files: Files, **_: Any) -> str:
     """Make the links of a page work in the site."""
     here = page.file.src_uri
-    known = {file.src_uri for file in files if file.inclusion.is_included()}
+    known = {file.src_uri for file in files if file.inclusion is not InclusionLevel.EXCLUDED}
     return relink(markdown, repository_path(here), known)
 
 
