@@ -34,8 +34,6 @@ BESIDE_THE_CODE = {
     "CHANGELOG.md": "reference/changelog.md",
 }
 """Documents of the repository, and what they are called in the site."""
-PENDING = {f"{DOCS}/{name}.md" for name in ("benchmarks", "containers", "faults")}
-"""Documents that have their place before they are there: until then they are left out, and named instead of linked."""
 WIDTH = 88
 """Columns of a command's help: what a page shows without scrolling."""
 
@@ -46,28 +44,9 @@ _CODE_OR_LINK = re.compile(
 )
 
 
-def on_config(config: MkDocsConfig) -> MkDocsConfig:
-    """Leave out of the navigation what is not there yet."""
-    absent = {page_of(path) for path in PENDING if not (ROOT / path).exists()}
-    config.nav = [
-        {
-            title: [entry for entry in pages if not absent & set(entry.values())]
-            if isinstance(pages, list)
-            else pages
-            for title, pages in section.items()
-        }
-        for section in config.nav or []
-    ]
-    return config
-
-
 def on_files(files: Files, *, config: MkDocsConfig) -> Files:
     """Add the documents beside the code and the pages that are made of the program."""
-    pages = {
-        page: (ROOT / path).read_text()
-        for path, page in BESIDE_THE_CODE.items()
-        if (ROOT / path).exists() or path not in PENDING
-    }
+    pages = {page: (ROOT / path).read_text() for path, page in BESIDE_THE_CODE.items()}
     pages["reference/commands.md"] = commands_page()
     pages["reference/configuration.md"] = configuration_page()
     for page, text in pages.items():
@@ -105,7 +84,7 @@ def relink(markdown: str, document: str, files: set[str]) -> str:
         if page_of(target) in files:
             link = posixpath.relpath(page_of(target), posixpath.dirname(page))
             return f"{match['picture']}[{match['text']}]({link}{'#' + anchor if anchor else ''})"
-        if not (ROOT / target).exists() and target not in PENDING:
+        if not (ROOT / target).exists():
             LOG.warning("%s links to %s, which is not there", document, target)
         return _named(match["text"], target)
 
