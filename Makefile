@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.set-up
 
 .DEFAULT_GOAL := help
-.PHONY: help setup cluster test sim lint bench docs image docker-cluster docker-test clean
+.PHONY: help setup cluster test sim chaos lint bench docs image docker-cluster docker-test clean
 
 help: ## List the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,6 +27,9 @@ test: $(STAMP) ## Run the whole test suite
 
 sim: $(STAMP) ## Run 200 seeds of the simulator
 	@$(BIN)/python -m raftlock.testing.sim --seeds 0-199 --jobs 2
+
+chaos: $(STAMP) ## Break a real cluster for three minutes and check it (SEED=… MINUTES=… repeat and lengthen)
+	@exec $(BIN)/python jepsen-style $(if $(SEED),--seed $(SEED)) $(if $(MINUTES),--minutes $(MINUTES))
 
 lint: $(STAMP) ## Check style and types
 	@$(BIN)/ruff check .

@@ -14,7 +14,7 @@ from typing import Any
 from chaos.checks import Check, longest_gap
 from raftlock.testing.linearizability import Operation, Outcome
 
-WIDTH, LEFT, RIGHT = 1180, 120, 20
+WIDTH, LEFT, RIGHT = 1180, 160, 20
 LANE, CHART = 22, 110
 LATENCY_MS = (1.0, 10_000.0)
 BUCKET_S = 0.5
@@ -207,22 +207,32 @@ class TimeLine:
         looks = self._run.looks
         for position, node_id in enumerate(self._run.node_ids):
             self._text(LEFT - 8, self._y + 4, f"node {node_id}", end=True)
-            led = 0
-            for look, after in itertools.pairwise(looks):
-                node = look["nodes"][position]
-                key = "silent"
-                if node is not None:
-                    key = "leader" if node["role"] == "leader" else "follower"
-                    key = key if node["healthy"] else "none"
-                left = self._x(look["time_ns"])
-                self._box(left, self._y - 8, self._x(after["time_ns"]) - left + 0.3, 16, fills[key])
-                if key == "leader" and node["term"] != led:
-                    led = node["term"]
+            for key, term, begin_ns, end_ns in self._stretches(position):
+                left = self._x(begin_ns)
+                width = self._x(end_ns) - left
+                title = f"node {node_id}, term {term}: {(end_ns - begin_ns) / 1e9:.1f} s"
+                self._box(left, self._y - 8, width, 16, fills[key], title)
+                if key == "leader" and width > 8 * len(str(term)):
                     self._parts.append(
-                        f"<text x='{left + 3:.1f}' y='{self._y + 4:.1f}' class=small "
-                        f"style='fill:#fff'>{led}</text>"
+                        f"<text x='{left + 3:.1f}' y='{self._y + 4:.1f}' style='fill:#fff'>{term}</text>"
                     )
             self._y += LANE
+
+    def _stretches(self, position: int) -> list[tuple[str, int, int, int]]:
+        """Return how a node was seen, for as long as it was seen so: (what, term, from, to)."""
+        found: list[tuple[str, int, int, int]] = []
+        for look, after in itertools.pairwise(self._run.looks):
+            node = look["nodes"][position]
+            key, term = "silent", 0
+            if node is not None:
+                key, term = node["role"], node["term"]
+                key = "leader" if key == "leader" else "follower"
+                key = key if node["healthy"] else "none"
+            begin_ns, end_ns = look["time_ns"], after["time_ns"]
+            if found and found[-1][:2] == (key, term):
+                begin_ns = found.pop()[2]
+            found.append((key, term, begin_ns, end_ns))
+        return found
 
     def _gap(self) -> None:
         seconds, began_ns = longest_gap(self._run.operations)
