@@ -204,7 +204,6 @@ class TimeLine:
             self._text(x + 14, self._y, label, small=True)
             x += 110
         self._y += 16
-        looks = self._run.looks
         for position, node_id in enumerate(self._run.node_ids):
             self._text(LEFT - 8, self._y + 4, f"node {node_id}", end=True)
             for key, term, begin_ns, end_ns in self._stretches(position):
