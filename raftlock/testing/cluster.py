@@ -105,6 +105,10 @@ class SimCluster:
             self._lose(conn_id)
         self.monitor.after_turn(node)
 
+    def started(self, node: SimNode) -> None:
+        """See Surroundings."""
+        self.monitor.started(node)
+
     def wrote(self, node: SimNode) -> None:
         """See Surroundings."""
         self.monitor.wrote(node)

@@ -13,7 +13,7 @@ from raftlock.server.effects import Effects
 from raftlock.server.jobs import Job, JobRunner, WriteJob
 from raftlock.server.lease_clock import STALL_US
 from raftlock.server.membership_store import NodeStore, open_store
-from raftlock.storage import StorageError
+from raftlock.storage import DiskFailed, StorageError
 from raftlock.testing.disk import CrashPoint
 from raftlock.testing.faulty_disk import FaultyDisk
 from raftlock.testing.invariants import Violation
@@ -24,6 +24,8 @@ AUDIT_RULE = CutRule(block_size=1 << 11, segment_size=1 << 14, span_us=7_000_000
 """Small, so that a run of half a minute makes many segments."""
 WALL_START_US = 1_800_000_000_000_000
 SNAPSHOT_CHUNK_SIZE = 700
+JOB_US_MAX = 2_000_000
+"""However slow a disk is: what was begun on it must be done a moment after the last fault is undone."""
 SPINS_MAX = 30
 """Turns at once that do nothing: more than any order of events explains."""
 
@@ -47,6 +49,9 @@ class Surroundings(Protocol):
 
     def crashed(self, node: "SimNode") -> None:
         """Learn that a process is gone."""
+
+    def started(self, node: "SimNode") -> None:
+        """Look at the disk of a node that has read its data and is about to take part."""
 
     def wrote(self, node: "SimNode") -> None:
         """Look at a disk that says that a write of the log is durable."""
@@ -194,6 +199,7 @@ class SimNode:
             self._world.saw("a start finds less of the log than was written")
         self._jobs.clear()
         self._job_running = False
+        self._around.started(self)
         self.driver = driver
         assert store.audit is not None
         self._audit_runner = AuditRunner(store.audit)
@@ -214,7 +220,7 @@ class SimNode:
     def _refuses(self, error: Exception) -> None:
         text = f"n{self.node_id} does not start: {error}"
         self._world.note(text)
-        if isinstance(error, OSError):
+        if isinstance(error, OSError | DiskFailed):
             # No room, or a sync that fails once more: the process ends, and another start may do.
             self.disk.kill()
             self.audit_disk.kill()
@@ -366,7 +372,7 @@ class SimNode:
         delay_us = (low + (high - low) * self._rng.random()) * self.disk.slow
         if self._rng.random() < 0.01:
             delay_us *= self._rng.randint(10, 100)
-        self._world.after(int(delay_us), lambda: self._do(job, life))
+        self._world.after(min(int(delay_us), JOB_US_MAX), lambda: self._do(job, life))
 
     def _do(self, job: Job, life: int) -> None:
         if self.life != life or self._runner is None:

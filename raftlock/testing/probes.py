@@ -20,6 +20,7 @@ from raftlock.server.clients import Clients
 from raftlock.server.driver import Driver
 from raftlock.server.leading import Leading
 from raftlock.server.leases import Leases
+from raftlock.testing.promise_checks import PromiseChecks, is_there
 from raftlock.testing.world import World
 from raftlock_wire.messages import GrantState
 from raftlock_wire.status import Status
@@ -46,6 +47,8 @@ def watching(cluster: "SimCluster") -> Iterator[None]:
 
         around(LockTable, "apply", checks.apply)
         around(LockTable, "_command", checks.command)
+        for owner, name, check in _promises(cluster.monitor.promises):
+            around(owner, name, check)
         around(LockTable, "begin_snapshot", checks.begin_snapshot)
 
         def finish(inner: Callable[..., LockTable], loader: SnapshotLoader) -> LockTable:
@@ -57,6 +60,35 @@ def watching(cluster: "SimCluster") -> Iterator[None]:
         for owner, name, note in _notes(cluster.world):
             _before(stack, owner, name, note)
         yield
+
+
+def _promises(promises: PromiseChecks) -> list[tuple[Any, str, Callable[..., Any]]]:
+    """Return what the promises of leaders are learned and checked by."""
+
+    def renewed(
+        inner: Callable[..., None], leading: Leading, item: Any, answer: Any, now_us: int
+    ) -> None:
+        promises.renewed(leading, item, answer)
+        inner(leading, item, answer, now_us)
+
+    def answered(
+        inner: Callable[..., Any], leading: Leading, table: LockTable, read: Any, now_us: int
+    ) -> Any:
+        answer = inner(leading, table, read, now_us)
+        promises.kept_alive(leading, table, read, answer)
+        return answer
+
+    def command(inner: Callable[..., Any], table: LockTable, request: Any, *rest: Any) -> Any:
+        before = is_there(table, request)
+        answer = inner(table, request, *rest)
+        promises.applied(table, request, before, answer)
+        return answer
+
+    return [
+        (Leading, "_answer_item", renewed),
+        (Leading, "_answer", answered),
+        (LockTable, "_command", command),
+    ]
 
 
 def _before(stack: ExitStack, owner: Any, name: str, note: Note) -> None:

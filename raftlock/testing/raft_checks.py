@@ -86,6 +86,15 @@ class RaftChecks:
                 f"node {node.node_id} votes for {voted_for} in term {term}, and its disk says {copies}",
             )
 
+    def started(self, node: SimNode) -> None:
+        """Check the disk of a node that has read its data and is about to take part."""
+        open_files = node.disk.unsynced()
+        if open_files:
+            raise Violation(
+                "durable again",
+                f"node {node.node_id} starts, and what it has read of {open_files} is in its page cache only",
+            )
+
     def wrote(self, node: SimNode) -> None:
         """Check a disk that has just said that a write is durable."""
         open_files = node.disk.unsynced()
@@ -103,6 +112,7 @@ class RaftChecks:
         if driver is None:
             return
         raft = driver.raft
+        led = self._leading.get(node.node_id) == (raft.term, node.life)
         if raft.role is Role.LEADER:
             leader = self.leaders.setdefault(raft.term, node.node_id)
             if leader != node.node_id:
@@ -112,7 +122,27 @@ class RaftChecks:
                 )
             if self._leading.get(node.node_id) != (raft.term, node.life):
                 self._elected(node)
+            elif led:
+                self._check_leads(node)
         self._check_commit(node)
+
+    def _check_leads(self, node: SimNode) -> None:
+        """Check a leader that led at its last turn already."""
+        assert node.driver is not None
+        raft = node.driver.raft
+        log, commit = raft.state.log, raft.commit_index
+        before = self._commit.get((node.node_id, node.life), 0)
+        if commit > before and log.term_at(commit) not in (raft.term, None):
+            raise Violation(
+                "own term committed",
+                f"node {node.node_id} leads term {raft.term} and commits {commit} of term {log.term_at(commit)}",
+            )
+        pending = [index for index, _ in raft.state.memberships if index > commit]
+        if len(pending) > 1:
+            raise Violation(
+                "one change at a time",
+                f"node {node.node_id} has memberships {pending} in its log, and has committed {commit}",
+            )
 
     def _elected(self, node: SimNode) -> None:
         assert node.driver is not None

@@ -47,6 +47,7 @@ class SimClient:
         self.stopping = False
         self.wanted: list[Acquire] = []
         self._called_us: dict[Acquire, int] = {}
+        self._called_index: dict[Acquire, int] = {}
         self._seen_index: dict[str, int] = {}
         self._postponed: list[Callable[[], None]] = []
         self._world.after(self._rng.randint(0, 200_000), self._connect)
@@ -145,9 +146,19 @@ class SimClient:
             self._greeted = True
             self.core.connected(messages[0], self.now_us())
         else:
+            self._note_refusals(messages)
             self.core.received(leader_id, messages, self.now_us())
         self.flush()
         self._leave_a_node_without_leader()
+
+    def _note_refusals(self, messages: list[tuple[Any, ...]]) -> None:
+        """Tell the monitor of attempts that were called not taken: they must never take effect (R4)."""
+        for message in messages:
+            if message[0] and message[1] in (Status.NO_QUORUM, Status.OVERLOADED):
+                ask = self.core.asking._attempts.get(message[0])
+                request = ask.build(message[0]) if ask is not None else (0,)
+                if request[0] == Op.ACQUIRE:
+                    self._monitor.refused(self, request, Status(message[1]).name)
 
     def _leave_a_node_without_leader(self) -> None:
         """Ask another node when this one has known no leader for a while: it may be cut off, or no member any more."""
@@ -229,6 +240,7 @@ class SimClient:
         self._postponed.clear()
         self.wanted.clear()
         self._called_us.clear()
+        self._called_index.clear()
 
     def die(self) -> None:
         """End without a word, and start again as a new process."""
@@ -273,6 +285,7 @@ class SimClient:
         """Begin an acquire."""
         self.wanted.append(wanted)
         self._called_us[wanted] = self._world.now_us
+        self._called_index[wanted] = self._known(wanted.resource)
         self.core.acquire(wanted, now_us)
 
     def give_up(self, wanted: Acquire, now_us: int) -> None:
@@ -346,12 +359,30 @@ class SimClient:
         def done(answer: Any) -> None:
             if isinstance(answer, tuple) and answer[2] and answer[1] == Status.OK:
                 token = answer[4][2] if answer[4] is not None else 0
-                if token and answer[4][1] == GrantState.OFFERED and self._rng.random() < 0.5:
+                offered = token and answer[4][1] == GrantState.OFFERED
+                if token and self._rng.random() < (0.5 if offered else 0.1):
                     self.force(resource, token, self.now_us(), now=self._rng.random() < 0.3)
+                elif token and self._rng.random() < 0.2:
+                    self._renew_for_another(resource, token)
                 self._saw(resource, self._monitor.reads(self, resource, token, low, "got"))
 
         self.core.request(
             lambda i: (int(Op.GET), i, resource, False), now_us, now_us + ASK_US, done
+        )
+
+    def _renew_for_another(self, resource: str, token: int) -> None:
+        """Renew what somebody else holds: who knows a token may, also when its holder has lost it or is dead."""
+        ttls_us = [ttl_us for ttl_us in (300_000, 1_000_000, 2_000_000) if self._rng.random() < 0.7]
+        for ttl_us in ttls_us:
+            # Around the moment at which the lease comes due.
+            at_us = self.now_us() + ttl_us - self._rng.randint(-30_000, 30_000)
+            renewal = [(resource, token)]
+            self.at(at_us, lambda renewal=renewal: self._renew(renewal))  # type: ignore[misc]
+
+    def _renew(self, renewal: list[tuple[str, int]]) -> None:
+        now_us = self.now_us()
+        self.core.request(
+            lambda i: (int(Op.RENEW), i, renewal), now_us, now_us + ASK_US, lambda _: None
         )
 
     def _known(self, resource: str) -> int:
@@ -372,8 +403,15 @@ class SimClient:
         if wanted in self.wanted:
             self.wanted.remove(wanted)
         called_us = self._called_us.pop(wanted, self._world.now_us)
+        low = self._called_index.pop(wanted, None)
         handle = result.handle if isinstance(result, AcquireResult) else None
         if handle is None:
+            if (
+                isinstance(result, AcquireResult)
+                and result.status is Status.HELD
+                and low is not None
+            ):
+                self._monitor.held_by(self, wanted.resource, result.holder_token, low)
             self._got_nothing(wanted, result)
             return
         self.note(f"holds {handle.resource} {handle.token} rev {handle.rev}")

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from raftlock.testing.invariants import Violation
 from raftlock.testing.table_situations import note_answer, note_command
 from raftlock.testing.world import World
-from raftlock_wire.messages import Event, GrantState
+from raftlock_wire.messages import Event, GrantState, Op
+from raftlock_wire.status import Status
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 
 Key = tuple[int, int, int]
 """(session, slot, n)"""
+
+Attempt = tuple[int, int, int, int, str]
+"""(session, slot, n, request id, address)"""
 
 DIGEST_EVERY = 16
 
@@ -45,6 +49,10 @@ class TableChecks:
         """Token to the index at which it ended."""
         self._counted = (0, 0)
         """Grants and ends of the entry being applied that were looked at."""
+        self._attempts: dict[Attempt, int] = {}
+        """Attempts of acquires that are in the log, and where."""
+        self._refused: dict[Attempt, str] = {}
+        """Attempts whose clients were told that they were not taken, and how."""
         self._applying: LockTable | None = None
         """The table that applies the newest entry, for the first time."""
 
@@ -66,6 +74,7 @@ class TableChecks:
             self._sessions_ended(table, applied)
             self._note_ends(applied)
             groups: Sequence[tuple[Any, ...]] = rest[2]
+            self._note_attempts(groups)
             for group, answers in zip(groups, applied.answers, strict=True):
                 for request, answer in zip(group[2:], answers, strict=True):
                     note_answer(self._world, request, answer)
@@ -91,7 +100,9 @@ class TableChecks:
             len(applied.sessions_ended),
         )
         note_command(self._world, table, request)
+        known = self._known(table, request)
         answer = inner(table, request, *rest)
+        self._check_known(request, known, answer)
         for session, slot, n, _ in applied.queued[before[0] :]:
             self._orders.setdefault(request[5], {})[session, slot, n] = None
         self._ended_sessions.update(applied.sessions_ended[before[3] :])
@@ -104,6 +115,55 @@ class TableChecks:
         self._sessions_ended(table, applied)
         self._note_ends(applied)
         return answer
+
+    # attempts, and what a command may do to what it names
+
+    def _note_attempts(self, groups: "Sequence[tuple[Any, ...]]") -> None:
+        for _, address, *requests in groups:
+            for request in requests:
+                if request[0] == Op.ACQUIRE:
+                    attempt = (*request[2:5], request[1], address)
+                    self._attempts[attempt] = self.highest
+                    if attempt in self._refused:
+                        self._not_refused(attempt)
+
+    def refused(self, request: tuple[Any, ...], address: str, status: str) -> None:
+        """Learn that a client was told that one attempt of an acquire was not taken."""
+        attempt = (*request[2:5], request[1], address)
+        self._refused[attempt] = status
+        if attempt in self._attempts:
+            self._not_refused(attempt)
+
+    def _not_refused(self, attempt: Attempt) -> None:
+        raise Violation(
+            "honest refusal",
+            f"{attempt} was told {self._refused[attempt]}, and is in the log at {self._attempts[attempt]}",
+        )
+
+    @staticmethod
+    def _known(table: "LockTable", request: tuple[Any, ...]) -> int:
+        """Return what a command is measured by: the rev of the lease that it changes, the last n of its slot."""
+        if request[0] == Op.CHANGE_TTL:
+            grant = table.lookup(request[2])
+            return grant.rev if grant is not None else 0
+        if request[0] == Op.ACQUIRE:
+            session = table.session(request[2])
+            outcome = session.slots.get(request[3]) if session is not None else None
+            return outcome.n if outcome is not None else 0
+        return 0
+
+    def _check_known(self, request: tuple[Any, ...], known: int, answer: tuple[Any, ...]) -> None:
+        if request[0] == Op.CHANGE_TTL and answer[1] == Status.OK and request[5] != known:
+            raise Violation(
+                "compare and set",
+                f"index {self.highest} changes {request[2]} {request[3]} of rev {known}, for a client that knows {request[5]}",
+            )
+        taken = (Status.OK, Status.QUEUED, Status.HELD)
+        if request[0] == Op.ACQUIRE and request[4] < known and answer[1] in taken:
+            raise Violation(
+                "old keys are over",
+                f"index {self.highest} takes {request[2:5]}, and its slot has had {known}",
+            )
 
     # queues
 
@@ -154,6 +214,12 @@ class TableChecks:
                 raise Violation(
                     "first in first out",
                     f"index {self.highest} grants {grant.resource} to {key}, and {waiting[0]} waits",
+                )
+            before = self.shown.get(grant.resource, [(0, 0)])[-1][1]
+            if before and before not in applied.ended:
+                raise Violation(
+                    "one grant",
+                    f"index {self.highest} gives {grant.resource} to {key}, and {before} has not ended",
                 )
             self.granted[key] = grant.token
             self._owner_of[grant.token] = (grant.resource, key)
