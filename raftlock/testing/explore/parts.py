@@ -16,6 +16,8 @@ Input = tuple[Any, ...]
 Facts = TypeVar("Facts", covariant=True)
 F = TypeVar("F")
 
+WARM_MAX = 4_096
+
 
 class Core(Protocol[Facts]):
     """One running core, with what stands for its disk and clock."""
@@ -49,6 +51,8 @@ class Parts(Generic[F]):
         """Of each state: the state before and the input, or -1 and what it was built of."""
         self._facts: list[F] = []
         self._steps: dict[tuple[int, Input], Step] = {}
+        self._warm: dict[int, Core[F]] = {}
+        """Cores in the states met last: the first step from each need not make it again."""
 
     def __len__(self) -> int:
         return len(self._facts)
@@ -65,10 +69,13 @@ class Parts(Generic[F]):
         """Return what an input does to a state. Raise InvariantViolation when the code's own check fails."""
         known = self._steps.get((part, given))
         if known is None:
-            core = self.made(part)
+            core = self._warm.pop(part, None) or self.made(part)
             try:
                 out = core.take(given)
                 known = Step(self._number(core, part, given), out, "")
+                self._warm[known.part] = core
+                if len(self._warm) > WARM_MAX:
+                    del self._warm[next(iter(self._warm))]
             except InvariantViolation as error:
                 known = Step(part, (), str(error))
             self._steps[part, given] = known
