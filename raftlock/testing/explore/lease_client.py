@@ -8,11 +8,13 @@ from raftlock.client.errors import RaftlockError
 from raftlock.client.handles import HandleState
 from raftlock.client.session import ClientSession
 from raftlock.testing.explore.parts import Input
-from raftlock.testing.explore.picture import draw
+from raftlock.testing.explore.picture import Way, draw, without
 from raftlock_wire.codec import pack, unpack
 from raftlock_wire.messages import Op
 
 LIMIT_US = 3_600_000_000
+WAYS: dict[type, Way] = {ClientSession: without("now_us")}
+"""Every call says what time it is."""
 
 
 class Act(NamedTuple):
@@ -53,12 +55,8 @@ class LeaseClient:
         """Start without a connection; `built_of` is (number, ttl of its session in milliseconds)."""
         self._number, session_ttl_ms = built_of
         self._nonces = 0
-        self._core = ClientSession(
-            rng=_Even(), nonces=self._nonce, session_ttl_ms=session_ttl_ms
-        )
+        self._core = ClientSession(rng=_Even(), nonces=self._nonce, session_ttl_ms=session_ttl_ms)
         self._wanted: list[Acquire] = []
-        self._sessions: list[int] = []
-        self._now_us = 0
 
     def _nonce(self) -> bytes:
         self._nonces += 1
@@ -67,7 +65,6 @@ class LeaseClient:
     def take(self, given: Input) -> tuple[Any, ...]:
         """Take an input; the first element names it, the last is the time. Return the frame to send, if any."""
         core, now_us = self._core, given[-1]
-        self._now_us = now_us
         match given:
             case ("connected", payload, _):
                 _, answer = unpack(payload)
@@ -109,7 +106,7 @@ class LeaseClient:
                 lambda i: (int(Op.FORCE_RELEASE), i, act.resource, token, "because", False),
                 now_us,
                 now_us + LIMIT_US,
-                lambda answer: None,
+                _ignore,
             )
 
     def _done(self, result: AcquireResult | RaftlockError) -> None:
@@ -138,4 +135,8 @@ class LeaseClient:
 
     def picture(self) -> Hashable:
         """Return everything that its future depends on."""
-        return draw((self._core, self._wanted), {})
+        return (draw(self._core, WAYS), len(self._wanted))
+
+
+def _ignore(answer: Any) -> None:
+    del answer

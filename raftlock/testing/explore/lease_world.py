@@ -5,9 +5,9 @@ any time after, or never. A leader whose successor was elected goes on as if not
 Time goes on in steps, for all at once; a client's timers run when the world lets them, at their time or at any later.
 """
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from raftlock.client.session import ClientSession
 from raftlock.testing.explore.lease_client import Act, ClientFacts, LeaseClient
@@ -87,9 +87,7 @@ class LeaseState(NamedTuple):
 class LeaseWorld:
     """A cluster that has a leader, clients whose sessions are open, and everything that may happen to them."""
 
-    def __init__(
-        self, name: str, *, scripts: Sequence[Sequence[Act]], bounds: LeaseBounds
-    ) -> None:
+    def __init__(self, name: str, *, scripts: Sequence[Sequence[Act]], bounds: LeaseBounds) -> None:
         self.name = name
         self.bounds = f"3 nodes, {len(scripts)} clients, {bounds.words()}"
         self._scripts = scripts
@@ -292,9 +290,7 @@ class LeaseWorld:
         part, ((_, answer),), _ = self._nodes.step(
             world.nodes[i], ("open", conn, self._hello, world.now_us)
         )
-        world = world._replace(
-            conns=conn, nodes=(*world.nodes[:i], part, *world.nodes[i + 1 :])
-        )
+        world = world._replace(conns=conn, nodes=(*world.nodes[:i], part, *world.nodes[i + 1 :]))
         line = world.lines[c]._replace(node=i, conn=conn, up=(), down=())
         world = self._with_line(world, c, line)
         world = self._to_client(world, c, ("connected", answer, world.now_us))
@@ -319,9 +315,7 @@ class LeaseWorld:
     def _late(self, world: LeaseState, number: int) -> LeaseState:
         i, conn, frames = world.late[number]
         rest = ((i, conn, frames[1:]),) if frames[1:] else ()
-        world = world._replace(
-            late=(*world.late[:number], *rest, *world.late[number + 1 :])
-        )
+        world = world._replace(late=(*world.late[:number], *rest, *world.late[number + 1 :]))
         if self._nodes.facts(world.nodes[i]).leads:
             return self._to_node(world, i, ("frame", conn, frames[0], world.now_us))
         # A node that does not lead sends it on, once (R7).
@@ -343,9 +337,7 @@ class LeaseWorld:
             part = self._nodes.built((NodeId(j + 1),))
             world = world._replace(nodes=(*world.nodes[:j], part, *world.nodes[j + 1 :]))
         agreed = (*world.agreed[:j], (0, 0), *world.agreed[j + 1 :])
-        world = world._replace(
-            term=term, leader=j, elections=world.elections - 1, agreed=agreed
-        )
+        world = world._replace(term=term, leader=j, elections=world.elections - 1, agreed=agreed)
         return self._to_node(world, j, ("win", Term(term), log, world.now_us))
 
     # properties
@@ -425,7 +417,7 @@ class LeaseWorld:
                         "no orphans", f"a client that wants nothing waits for {resource}"
                     )
 
-    def canonical(self, state: State) -> Hashable:
+    def canonical(self, state: State) -> tuple[Any, ...]:
         """Return the state as plain tuples. Nodes that did nothing yet are alike by how they are elected."""
         world = LeaseState(*state)
         return (*state[:6], tuple([tuple(line) for line in world.lines]), *state[7:])
@@ -457,7 +449,9 @@ class LeaseWorld:
             case ("agree",):
                 return f"{at}: a majority agrees, and node {world.leader + 1} hears it"
             case ("accept",):
-                return f"{at}: a majority agrees; its answers to node {world.leader + 1} are under way"
+                return (
+                    f"{at}: a majority agrees; its answers to node {world.leader + 1} are under way"
+                )
             case ("hear", i):
                 return f"{at}: node {i + 1} hears the majority's answers"
             case ("depose", i):

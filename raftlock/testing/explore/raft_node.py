@@ -31,8 +31,8 @@ class RaftFacts(NamedTuple):
     """What a crash leaves."""
     writing: bool
     hears_leader: bool
-    learns: bool
-    """Whether it is no voter, and so never campaigns."""
+    may_campaign: bool
+    """Whether it is a voter that does not lead."""
     serves: bool
     """Whether it takes proposals."""
 
@@ -147,7 +147,7 @@ class RaftNode:
             disk=(self._hard_state, tuple(self._durable)),
             writing=bool(self._writes),
             hears_leader=hears,
-            learns=not state.is_voter,
+            may_campaign=state.is_voter and raft.role is not Role.LEADER,
             serves=raft.role is Role.LEADER and state.term_begun,
         )
 
@@ -177,14 +177,16 @@ class RaftNode:
     def _since(self, time_us: int | None) -> int | None:
         return None if time_us is None else time_us - self._now_us
 
-    def _pictures_of_peers(self, name: Rename) -> list[Hashable]:
-        return sorted(
-            (
-                name(peer),
-                (p.next_index, p.match_index, p.mode.name, p.probe_sent, tuple(p.inflight)),
-                (self._since(p.heard_us), self._since(p.acked_us), p.round, p.round_sent),
+    def _pictures_of_peers(self, name: Rename) -> Hashable:
+        return tuple(
+            sorted(
+                (
+                    name(peer),
+                    (p.next_index, p.match_index, p.mode.name, p.probe_sent, tuple(p.inflight)),
+                    (self._since(p.heard_us), self._since(p.acked_us), p.round, p.round_sent),
+                )
+                for peer, p in self._raft.state.progress.items()
             )
-            for peer, p in self._raft.state.progress.items()
         )
 
     def _picture_of_disk(self, name: Rename) -> Hashable:
@@ -229,5 +231,3 @@ def picture_of_message(message: Message, name: Rename) -> Hashable:
             value = _entries(value, name)
         fields.append(value)
     return tuple(fields)
-
-

@@ -110,9 +110,7 @@ class RaftWorld:
         )
         return (nodes, (), budgets, (), ())
 
-    def _built_of(
-        self, position: int, hard_state: HardState, entries: tuple[Entry, ...]
-    ) -> Input:
+    def _built_of(self, position: int, hard_state: HardState, entries: tuple[Entry, ...]) -> Input:
         slow = self._bounds.slow_disks
         return (NodeId(position + 1), hard_state, entries, self._first, slow)
 
@@ -131,16 +129,19 @@ class RaftWorld:
                 found.append(("written", position))
             if facts.hears_leader and timeouts:
                 found.append(("silence", position))
-            if facts.role is not Role.LEADER and not facts.learns and timeouts:
-                if position in self._campaigners:
-                    found.append(("timeout", position))
+            if timeouts and position in self._campaigners and facts.may_campaign:
+                found.append(("timeout", position))
             if facts.serves:
                 if proposals:
                     found.append(("propose", position))
                 if heartbeats:
                     found.append(("heartbeat", position))
                 if changes:
-                    found += [("members", position, n) for n in range(len(self._changes))]
+                    found += [
+                        ("members", position, number)
+                        for number, change in enumerate(self._changes)
+                        if len(decode_membership(change).voters ^ facts.voters) == 1
+                    ]
             if crashes:
                 found.append(("crash", position))
         return found
@@ -279,7 +280,7 @@ class RaftWorld:
 
     # symmetry
 
-    def canonical(self, state: State) -> Hashable:
+    def canonical(self, state: State) -> tuple[Any, ...]:
         """Return the least of the states that differ in the members' names only."""
         nodes, network, budgets, leaders, committed = state
         if len(self._renamings) == 1:

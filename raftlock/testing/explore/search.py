@@ -8,7 +8,6 @@ import marshal
 import time
 from array import array
 from collections import deque
-from collections.abc import Hashable
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any, Protocol
@@ -39,7 +38,7 @@ class World(Protocol):
     def check(self, state: State) -> None:
         """Raise Violation when a state that was not seen before breaks a property."""
 
-    def canonical(self, state: State) -> Hashable:
+    def canonical(self, state: State) -> Any:
         """Return the same for states that differ only in names that mean nothing."""
 
     def words(self, state: State, choice: Choice) -> str:
@@ -148,16 +147,15 @@ class Search:
         )
 
     def _way(self, number: int, last: Choice) -> tuple[str, ...]:
-        choices = [last]
+        choices: list[Choice] = []
         while number > 0:
             choices.append(self._choices[number])
             number = self._parents[number]
         state, words = self._world.start(), []
         for choice in reversed(choices):
             words.append(self._world.words(state, choice))
-            if choice is not last:
-                state = self._world.take(state, choice)
-        return tuple(words)
+            state = self._world.take(state, choice)
+        return (*words, self._world.words(state, last))
 
 
 def search(world: World, *, states_max: int) -> Searched:
