@@ -114,8 +114,11 @@ class Planted:
     broken: str
 
 
-def _leases(scripts: list[list[Act]], **bounds: int) -> Callable[[], World]:
-    return lambda: LeaseWorld("planted", scripts=scripts, bounds=LeaseBounds(step_us=STEP_US, **bounds))
+def _leases(
+    scripts: list[list[Act]], *, step_us: int = STEP_US, **bounds: int
+) -> Callable[[], World]:
+    within = LeaseBounds(step_us=step_us, **bounds)
+    return lambda: LeaseWorld("planted", scripts=scripts, bounds=within)
 
 
 PLANTED: dict[str, Planted] = {
@@ -136,8 +139,8 @@ PLANTED: dict[str, Planted] = {
     ),
     "a membership change before the one before it is committed": Planted(
         lambda: [patch.object(core.Raft, "change_membership", _change_at_once)],
-        lambda: world("membership"),
-        "election safety",
+        lambda: world("membership-shrinks"),
+        "state machine safety",
     ),
     "a renewal answered without a quorum": Planted(
         lambda: [patch.object(Leading, "_renew", _renewed_without_quorum)],
@@ -156,7 +159,7 @@ PLANTED: dict[str, Planted] = {
     ),
     "a client that counts from the answer": Planted(
         lambda: [patch.object(Asking, "answer", _answered_now)],
-        lambda: world("lease"),
+        _leases([[OWN]], steps=3, slow=2),
         "never early",
     ),
     "a cancel that forgets an acquire on its way": Planted(
@@ -166,7 +169,7 @@ PLANTED: dict[str, Planted] = {
     ),
     "an Expire that looks at no rev": Planted(
         lambda: [patch.dict(table._HANDLERS, {Op.EXPIRE_LOCK: _expired_without_rev})],
-        lambda: world("offer"),
+        _leases([[OWN, Act("release")], [WAIT]], step_us=60_000, steps=2, slow=2),
         "never early",
     ),
     "a lock that is cut goes on with its session": Planted(

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import permutations
 from typing import Any
 
-from raftlock.raft import AppendEntriesResult, Message, RequestVoteResult, Role
+from raftlock.raft import AppendEntries, AppendEntriesResult, Message, RequestVoteResult, Role
 from raftlock.testing.explore.parts import Input, Parts
 from raftlock.testing.explore.raft_node import RaftFacts, RaftNode, picture_of_message
 from raftlock.testing.explore.search import Choice, State
@@ -72,14 +72,19 @@ class RaftWorld:
         changes: Sequence[Membership] = (),
         symmetric: bool = True,
         campaigners: Sequence[int] | None = None,
+        led: bool = False,
     ) -> None:
-        """`symmetric`: members are told apart only by their logs. `campaigners`: whose timers run; all by default."""
+        """Set a world up. `symmetric`: members are told apart only by their logs. `campaigners`: whose timers run.
+
+        `led`: member 1 was just elected by member 2, and the first messages of its term are under way.
+        """
         self.name = name
         self.bounds = f"{len(nodes)} members, {bounds.words()}"
         self._nodes = nodes
         self._first = first
         self._bounds = bounds
         self._changes = [change.encode() for change in changes]
+        self._led = led
         self._campaigners = list(range(len(nodes)) if campaigners is None else campaigners)
         self._parts: Parts[RaftFacts] = Parts(RaftNode)
         self._messages: list[Sent] = []
@@ -108,7 +113,18 @@ class RaftWorld:
             bounds.heartbeats,
             bounds.changes,
         )
-        return (nodes, (), budgets, (), ())
+        state: State = (nodes, (), budgets, (), ())
+        return self._elect_first(state) if self._led else state
+
+    def _elect_first(self, state: State) -> State:
+        """Let member 2 elect member 1; what else was sent for that is lost, and nothing of it counts as a choice."""
+        budgets = state[2]
+        state = (*self.take(state, ("timeout", 0))[:2], budgets, (), ())
+        while not self._parts.facts(state[0][0]).serves:
+            number = next(m for m in state[1] if {*self._messages[m][:2]} == {1, 2})
+            state = self.take(state, ("message", number))
+        first = tuple(m for m in state[1] if isinstance(self._messages[m][2], AppendEntries))
+        return (state[0], first, budgets, *state[3:])
 
     def _built_of(self, position: int, hard_state: HardState, entries: tuple[Entry, ...]) -> Input:
         slow = self._bounds.slow_disks

@@ -129,7 +129,7 @@ class Search:
         if broken is not None:
             number, choice, error = broken
             if isinstance(error, Violation):
-                property_, text = error.invariant, str(error)
+                property_, text = error.invariant, str(error).partition(": ")[2]
             else:
                 property_, text = "a check of the code itself", str(error)
             way = self._way(number, choice)

@@ -35,7 +35,7 @@ def _uncommitted(name: str, bounds: RaftBounds) -> RaftWorld:
         (_vote(2, 3), ()),
         (_vote(2, 3), (entry(1, 2, b"two"),)),
     ]
-    return RaftWorld(name, nodes=nodes, first=members(1, 2, 3), bounds=bounds)
+    return RaftWorld(name, nodes=nodes, first=members(1, 2, 3), bounds=bounds, led=True)
 
 
 def _fresh(name: str, bounds: RaftBounds) -> RaftWorld:
@@ -55,6 +55,20 @@ def _membership(name: str, bounds: RaftBounds) -> RaftWorld:
         changes=changes,
         symmetric=False,
         campaigners=(0, 1),
+        led=True,
+    )
+
+
+def _shrinking(name: str, bounds: RaftBounds) -> RaftWorld:
+    """Three members become two, and one."""
+    return RaftWorld(
+        name,
+        nodes=[(_vote(1), (entry(1, 1),))] * 3,
+        first=members(1, 2, 3),
+        bounds=bounds,
+        changes=[members(1, 2), members(1)],
+        symmetric=False,
+        led=True,
     )
 
 
@@ -97,9 +111,10 @@ WORLDS: dict[str, Callable[[str], World]] = {
         LeaseBounds(step_us=SESSION_STEP_US, steps=4, elections=1, moves=1, session_ttl_ms=1_000),
     ),
     "election": lambda name: _fresh(name, RaftBounds(timeouts=2)),
-    "election-uncommitted": lambda name: _uncommitted(name, RaftBounds(timeouts=2)),
+    "election-uncommitted": lambda name: _uncommitted(name, RaftBounds(timeouts=1, heartbeats=1)),
     "election-crash": lambda name: _fresh(name, RaftBounds(timeouts=2, crashes=1, slow_disks=True)),
-    "membership": lambda name: _membership(name, RaftBounds(timeouts=2, changes=2)),
+    "membership": lambda name: _membership(name, RaftBounds(timeouts=1, changes=2)),
+    "membership-shrinks": lambda name: _shrinking(name, RaftBounds(timeouts=1, changes=2)),
 }
 
 
