@@ -21,7 +21,7 @@ class Act(NamedTuple):
     """One thing that an application does, in its order, at any time."""
 
     verb: str
-    """acquire, give_up, release, or end_softly: force_release at_expiry of what another client holds."""
+    """acquire, give_up, release, look, or end_softly: force_release at_expiry of what anybody holds."""
     resource: str = "r"
     ttl_ms: int = 0
     wait_ms: int = 0
@@ -102,12 +102,14 @@ class LeaseClient:
             for handle in core.handles:
                 core.release(handle, now_us)
         elif act.verb == "end_softly":
-            core.request(
-                lambda i: (int(Op.FORCE_RELEASE), i, act.resource, token, "because", False),
-                now_us,
-                now_us + LIMIT_US,
-                _ignore,
-            )
+            self._request(Op.FORCE_RELEASE, act.resource, token, "because", False, now_us=now_us)
+        elif act.verb == "look":
+            self._request(Op.GET, act.resource, False, now_us=now_us)
+
+    def _request(self, op: Op, *fields: Any, now_us: int) -> None:
+        self._core.request(
+            lambda i: (int(op), i, *fields), now_us, now_us + LIMIT_US, lambda _: None
+        )
 
     def _done(self, result: AcquireResult | RaftlockError) -> None:
         # The list only says which acquires are open: the newest ends last only by its own result.
@@ -136,7 +138,3 @@ class LeaseClient:
     def picture(self) -> Hashable:
         """Return everything that its future depends on."""
         return (draw(self._core, WAYS), len(self._wanted))
-
-
-def _ignore(answer: Any) -> None:
-    del answer

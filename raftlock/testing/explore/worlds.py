@@ -12,7 +12,7 @@ from raftlock_wire.ids import NodeId, Term
 STEP_US = 40_000
 """Of worlds with leases of 100 ms: a lease that is not renewed is over at its holder after two steps, at the leader
 after three."""
-SESSION_STEP_US = 500_000
+SESSION_STEP_US = 400_000
 """Of worlds with sessions of 1 s, likewise."""
 
 _OWN = Act("acquire", "r", 100)
@@ -103,12 +103,12 @@ WORLDS: dict[str, Callable[[str], World]] = {
     "cut": lambda name: _leases(
         name,
         [[_IN_SESSION], [_END_SOFTLY, _WAIT_IN_SESSION]],
-        LeaseBounds(step_us=SESSION_STEP_US, steps=4, session_ttl_ms=1_000),
+        LeaseBounds(step_us=SESSION_STEP_US, steps=3, session_ttl_ms=1_000),
     ),
     "cut-failover": lambda name: _leases(
         name,
         [[_IN_SESSION], [_END_SOFTLY, _WAIT_IN_SESSION]],
-        LeaseBounds(step_us=SESSION_STEP_US, steps=4, elections=1, moves=1, session_ttl_ms=1_000),
+        LeaseBounds(step_us=SESSION_STEP_US, steps=3, elections=1, moves=1, session_ttl_ms=1_000),
     ),
     "election": lambda name: _fresh(name, RaftBounds(timeouts=2)),
     "election-uncommitted": lambda name: _uncommitted(name, RaftBounds(timeouts=1, heartbeats=1)),
