@@ -60,7 +60,7 @@ def report(found: Searched) -> str:
 
 def table(results: Sequence[Searched]) -> str:
     """Return the table of all searches."""
-    rows = [("world", "states", "transitions", "depth", "seconds", "end")]
+    rows = [("world", "states", "transitions", "runs", "depth", "seconds", "end")]
     for found in results:
         end = found.broken or ("closed" if found.closed else "stopped")
         rows.append(
@@ -68,15 +68,16 @@ def table(results: Sequence[Searched]) -> str:
                 found.world,
                 f"{found.states:,}",
                 f"{found.transitions:,}",
+                f"{found.runs:,}",
                 str(found.depth),
                 f"{found.seconds:.1f}",
                 end,
             )
         )
-    widths = [max(len(row[column]) for row in rows) for column in range(6)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return "\n".join(
         "  ".join(
-            cell.rjust(width) if 0 < column < 5 else cell.ljust(width)
+            cell.rjust(width) if 0 < column < len(row) - 1 else cell.ljust(width)
             for column, (cell, width) in enumerate(zip(row, widths, strict=True))
         ).rstrip()
         for row in rows

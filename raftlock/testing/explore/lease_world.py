@@ -6,82 +6,23 @@ Time goes on in steps, for all at once; a client's timers run when the world let
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 from raftlock.client.session import ClientSession
 from raftlock.testing.explore.lease_client import Act, ClientFacts, LeaseClient
 from raftlock.testing.explore.lease_node import LeaseNode, NodeFacts, hello_frame
+from raftlock.testing.explore.lease_state import LeaseBounds, LeaseState, Line
 from raftlock.testing.explore.parts import Parts
 from raftlock.testing.explore.search import Choice, State
+from raftlock.testing.explore.words import act_in_words, answers_in, requests_in
 from raftlock.testing.invariants import Violation
-from raftlock_wire.codec import unpack
 from raftlock_wire.entry import Entry
 from raftlock_wire.ids import NodeId, Term
-from raftlock_wire.messages import Event, Op
-from raftlock_wire.status import Status
 
 NODES = 3
 NO_PART = -1
 UNDER_WAY = frozenset({"up", "down", "tick", "agree"})
 """What comes within a step of time, but for the slow ones."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LeaseBounds:
-    """How much of everything that could go on for ever."""
-
-    step_us: int
-    steps: int
-    """Steps of time."""
-    elections: int = 0
-    moves: int = 0
-    """Connections that break."""
-    slow: int = 0
-    """Steps of time that pass although a frame, an agreement or a timer could still come in the step before."""
-    session_ttl_ms: int = 60_000
-
-    def words(self) -> str:
-        """Return the bounds as text."""
-        return (
-            f"{self.steps} steps of {self.step_us // 1_000} ms, {self.elections} failovers, "
-            f"{self.moves} broken connections, {self.slow} steps with something under way"
-        )
-
-
-class Line(NamedTuple):
-    """A client and its connection. `up` and `down` are frames under way, in order."""
-
-    part: int
-    node: int
-    conn: int
-    up: tuple[bytes, ...]
-    down: tuple[bytes, ...]
-    done: int
-    """Acts of its script that are done."""
-
-
-class LeaseState(NamedTuple):
-    """One state of the world."""
-
-    now_us: int
-    term: int
-    leader: int
-    """Position of the node elected last."""
-    nodes: tuple[int, ...]
-    agreed: tuple[tuple[int, int], ...]
-    """Of each node: the index and round that a majority has answered in its term, whether it has heard or not."""
-    stable: int
-    """The highest index that a majority ever agreed on: no later leader is without it."""
-    lines: tuple[Line, ...]
-    late: tuple[tuple[int, int, tuple[bytes, ...]], ...]
-    """Node, connection and frames that are under way on connections that broke."""
-    elections: int
-    moves: int
-    slow: int
-    conns: int
-    tokens: tuple[tuple[str, int], ...]
-    """The largest token that anyone believed in, by resource."""
 
 
 class LeaseWorld:
@@ -422,7 +363,11 @@ class LeaseWorld:
         world = LeaseState(*state)
         return (*state[:6], tuple([tuple(line) for line in world.lines]), *state[7:])
 
-    # words
+    # for people
+
+    def runs(self) -> int:
+        """Return how often the code under test was run."""
+        return self._nodes.runs + self._clients.runs
 
     def words(self, state: State, choice: Choice) -> str:
         """Say what a choice is, and what it carries."""
@@ -433,19 +378,19 @@ class LeaseWorld:
                 return f"time passes to {(world.now_us + self._bounds.step_us) // 1_000} ms"
             case ("up", c):
                 line = world.lines[c]
-                return f"{at}: node {line.node + 1} gets from c{c + 1}: {_requests(line.up[0])}"
+                return f"{at}: node {line.node + 1} gets from c{c + 1}: {requests_in(line.up[0])}"
             case ("down", c):
-                return f"{at}: c{c + 1} gets: {_answers(world.lines[c].down[0])}"
+                return f"{at}: c{c + 1} gets: {answers_in(world.lines[c].down[0])}"
             case ("tick", c):
                 return f"{at}: timers of c{c + 1} run"
             case ("act", c):
                 act = self._scripts[c][world.lines[c].done]
-                return f"{at}: c{c + 1} does {_act(act)}"
+                return f"{at}: c{c + 1} does {act_in_words(act)}"
             case ("move", c):
                 return f"{at}: the connection of c{c + 1} breaks; it connects to node {world.leader + 1}"
             case ("late", number):
                 i, _, frames = world.late[number]
-                return f"{at}: node {i + 1} gets late: {_requests(frames[0])}"
+                return f"{at}: node {i + 1} gets late: {requests_in(frames[0])}"
             case ("agree",):
                 return f"{at}: a majority agrees, and node {world.leader + 1} hears it"
             case ("accept",):
@@ -459,29 +404,3 @@ class LeaseWorld:
             case ("elect", j, i, keep):
                 return f"{at}: node {j + 1} is elected, with {keep} entries of node {i + 1}"
         return str(choice)
-
-
-def _act(act: Act) -> str:
-    if act.verb != "acquire":
-        return f"{act.verb} {act.resource}"
-    kind = f"with {act.ttl_ms} ms" if act.ttl_ms else "in its session"
-    return f"acquire {act.resource} {kind}" + (", waiting" if act.wait_ms else "")
-
-
-def _requests(frame: bytes) -> str:
-    said = []
-    for request in unpack(frame):
-        fields = " ".join(str(f) for f in request[2:] if f is not None)
-        said.append(f"{Op(request[0]).name} {fields}")
-    return "; ".join(said)
-
-
-def _answers(frame: bytes) -> str:
-    said = []
-    for message in unpack(frame, array_count_max=1 << 20)[1:]:
-        if message[0]:
-            name, fields = Status(message[1]).name, message[3:]
-        else:
-            name, fields = f"event {Event(message[1]).name}", message[2:]
-        said.append(f"{name} {' '.join(map(str, fields))}".strip())
-    return "; ".join(said)

@@ -61,6 +61,11 @@ class Parts(Generic[F]):
         """Return the state of a core that was just built."""
         return self._number(self._build(of), -1, of)
 
+    @property
+    def runs(self) -> int:
+        """Return how many steps were run and not looked up."""
+        return len(self._steps)
+
     def facts(self, part: int) -> F:
         """Return what is known of a state."""
         return self._facts[part]

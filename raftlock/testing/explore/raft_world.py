@@ -13,6 +13,7 @@ from raftlock.raft import AppendEntries, AppendEntriesResult, Message, RequestVo
 from raftlock.testing.explore.parts import Input, Parts
 from raftlock.testing.explore.raft_node import RaftFacts, RaftNode, picture_of_message
 from raftlock.testing.explore.search import Choice, State
+from raftlock.testing.explore.words import message_in_words
 from raftlock.testing.invariants import Violation
 from raftlock_wire.entry import Entry, EntryKind, HardState
 from raftlock_wire.ids import Index, NodeId, Term
@@ -356,7 +357,11 @@ class RaftWorld:
             known = self._message_shapes[number] = tuple(shapes)
         return known
 
-    # words
+    # for people
+
+    def runs(self) -> int:
+        """Return how often the code under test was run."""
+        return self._parts.runs
 
     def words(self, state: State, choice: Choice) -> str:
         """Say what a choice is."""
@@ -365,7 +370,7 @@ class RaftWorld:
             case ("message" | "again" as kind, number):
                 sender, to, message = self._messages[number]
                 once_more = ", and will come once more" if kind == "again" else ""
-                return f"{to} receives from {sender}: {_say(message)}{once_more}"
+                return f"{to} receives from {sender}: {message_in_words(message)}{once_more}"
             case ("written", position):
                 return f"{position + 1}: a write becomes durable"
             case ("silence", position):
@@ -398,14 +403,6 @@ def _check_matching(log: tuple[Entry, ...], other: tuple[Entry, ...]) -> None:
                     f"two logs have term {log[index - 1].term} at {index} and differ: {log[:index]} and {other[:index]}",
                 )
             return
-
-
-def _say(message: Message) -> str:
-    fields = {name: getattr(message, name) for name in type(message).__dataclass_fields__}
-    if "entries" in fields:
-        fields["entries"] = "+".join(f"{e.index}:{e.term}" for e in fields["entries"]) or "none"
-    said = ", ".join(f"{name} {value}" for name, value in fields.items() if value is not False)
-    return f"{type(message).__name__}({said})"
 
 
 def members(*node_ids: int, learners: Sequence[int] = ()) -> Membership:

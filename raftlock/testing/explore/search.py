@@ -44,6 +44,9 @@ class World(Protocol):
     def words(self, state: State, choice: Choice) -> str:
         """Say what a choice is, in the state where it was taken."""
 
+    def runs(self) -> int:
+        """Return how often the code under test was run; other transitions were looked up."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Searched:
@@ -53,6 +56,8 @@ class Searched:
     bounds: str
     states: int
     transitions: int
+    runs: int
+    """How many transitions ran the code under test: the others were the same input on the same state of a core."""
     depth: int
     """Choices on the longest of the shortest ways to a state."""
     seconds: float
@@ -138,6 +143,7 @@ class Search:
             bounds=self._world.bounds,
             states=len(self._parents),
             transitions=self._transitions,
+            runs=self._world.runs(),
             depth=max(self._depths),
             seconds=seconds,
             closed=closed,

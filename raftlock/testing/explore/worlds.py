@@ -3,7 +3,8 @@
 from collections.abc import Callable
 
 from raftlock.testing.explore.lease_client import Act
-from raftlock.testing.explore.lease_world import LeaseBounds, LeaseWorld
+from raftlock.testing.explore.lease_state import LeaseBounds
+from raftlock.testing.explore.lease_world import LeaseWorld
 from raftlock.testing.explore.raft_world import RaftBounds, RaftWorld, entry, members
 from raftlock.testing.explore.search import World
 from raftlock_wire.entry import HardState
@@ -94,6 +95,9 @@ WORLDS: dict[str, Callable[[str], World]] = {
     ),
     "offer": lambda name: _leases(
         name, [[_OWN, _RELEASE], [_WAIT]], LeaseBounds(step_us=STEP_US, steps=5, slow=1)
+    ),
+    "offer-late": lambda name: _leases(
+        name, [[_OWN, _RELEASE], [_WAIT]], LeaseBounds(step_us=60_000, steps=3, slow=2)
     ),
     "offer-failover": lambda name: _leases(
         name,
