@@ -115,7 +115,7 @@ WORLDS: dict[str, Callable[[str], World]] = {
         LeaseBounds(step_us=SESSION_STEP_US, steps=3, elections=1, moves=1, session_ttl_ms=1_000),
     ),
     "election": lambda name: _fresh(name, RaftBounds(timeouts=2)),
-    "election-uncommitted": lambda name: _uncommitted(name, RaftBounds(timeouts=1, heartbeats=1)),
+    "election-uncommitted": lambda name: _uncommitted(name, RaftBounds(timeouts=1)),
     "election-crash": lambda name: _fresh(name, RaftBounds(timeouts=2, crashes=1, slow_disks=True)),
     "membership": lambda name: _membership(name, RaftBounds(timeouts=1, changes=2)),
     "membership-shrinks": lambda name: _shrinking(name, RaftBounds(timeouts=1, changes=2)),
