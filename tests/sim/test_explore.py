@@ -33,6 +33,7 @@ from raftlock.testing.explore.worlds import SESSION_STEP_US, STEP_US, WORLDS, wo
 from raftlock.testing.invariants import Violation
 from raftlock_wire.entry import EntryKind, HardState
 from raftlock_wire.ids import Index, NodeId, Term
+from raftlock_wire.invariant import check
 from raftlock_wire.messages import Op
 from raftlock_wire.status import Status
 
@@ -413,6 +414,26 @@ def test_the_way_to_a_violation_is_the_shortest() -> None:
         "one holder",
         "ten",
         ("add to 1", "double to 2", "add to 4", "double to 5"),
+    )
+
+
+class _Checked(_Numbers):
+    """Numbers whose own code stops at 10."""
+
+    def take(self, state: State, choice: Choice) -> State:
+        following = super().take(state, choice)
+        check(following != (10,), "ten is never met")
+        return following
+
+
+def test_a_failed_check_of_the_code_is_a_violation() -> None:
+    """What the production code's own checks stop at is told like a broken property."""
+    found = search(_Checked(), states_max=100)
+
+    assert (found.broken, found.text, len(found.way)) == (
+        "a check of the code itself",
+        "ten is never met",
+        4,
     )
 
 

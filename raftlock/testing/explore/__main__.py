@@ -50,9 +50,10 @@ def _count(text: str) -> int:
 
 def report(found: Searched) -> str:
     """Return what one search found, in words."""
-    end = "closed" if found.closed else f"stopped at {found.states:,} states"
     if not found.broken:
-        return f"{found.world}: {end} ({found.bounds})"
+        end = "closed" if found.closed else "stopped"
+        said = f"{found.states:,} states, {found.transitions:,} transitions, depth {found.depth}"
+        return f"{found.world}: {end} with {said} ({found.bounds})"
     lines = [f"{found.world}: {found.broken}: {found.text}", f"  within {found.bounds}"]
     lines += [f"  {number:2}. {said}" for number, said in enumerate(found.way, 1)]
     return "\n".join(lines)
