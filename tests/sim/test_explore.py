@@ -9,9 +9,10 @@ from unittest.mock import patch
 
 import pytest
 
+from raftlock.client import leases as client_leases
 from raftlock.client.acquiring import Acquire
 from raftlock.client.asking import Asking
-from raftlock.client.session import ClientSession
+from raftlock.client.sessions import Sessions
 from raftlock.locks import LockTable, commands, table
 from raftlock.locks.reads import RenewalClass
 from raftlock.raft import core, election, replication
@@ -123,11 +124,11 @@ def _started_beside(self: Acquire, ask: Any, now_us: int) -> None:
 
 
 def _extended_first(
-    self: ClientSession,
+    self: Sessions,
     session: Any,
     count: int,
     alive_us: int,
-    inner: Callable[..., None] = ClientSession._resync,
+    inner: Callable[..., None] = Sessions._resync,
 ) -> None:
     session.alive_us = max(session.alive_us, alive_us)
     inner(self, session, count, alive_us)
@@ -231,14 +232,14 @@ PLANTED: dict[str, Planted] = {
         "never early",
     ),
     "a keep-alive that extends before it looks at the count": Planted(
-        lambda: [patch.object(ClientSession, "_resync", _extended_first)],
+        lambda: [patch.object(Sessions, "_resync", _extended_first)],
         _leases(
             [[IN_SESSION, END_SOFTLY]], step_us=700_000, steps=2, moves=1, session_ttl_ms=1_000
         ),
         "never early",
     ),
     "a lock that is cut goes on with its session": Planted(
-        lambda: [patch.object(ClientSession, "_freeze", lambda *_: None)],
+        lambda: [patch.object(client_leases.Leases, "freeze", lambda *_: None)],
         _leases([[IN_SESSION, END_SOFTLY]], step_us=SESSION_STEP_US, steps=3, session_ttl_ms=1_000),
         "never early",
     ),

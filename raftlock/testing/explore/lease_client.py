@@ -4,8 +4,9 @@ from collections.abc import Hashable
 from typing import Any, NamedTuple
 
 from raftlock.client.acquiring import Acquire, AcquireResult
+from raftlock.client.asking import Asking
 from raftlock.client.errors import RaftlockError
-from raftlock.client.handles import HandleState
+from raftlock.client.handles import Handle, HandleState
 from raftlock.client.session import ClientSession
 from raftlock.testing.explore.parts import Input
 from raftlock.testing.explore.picture import Way, draw, without
@@ -13,7 +14,7 @@ from raftlock_wire.codec import pack, unpack
 from raftlock_wire.messages import Op
 
 LIMIT_US = 3_600_000_000
-WAYS: dict[type, Way] = {ClientSession: without("now_us")}
+WAYS: dict[type, Way] = {Asking: without("now_us")}
 """Every call says what time it is."""
 
 
@@ -57,6 +58,7 @@ class LeaseClient:
         self._nonces = 0
         self._core = ClientSession(rng=_Even(), nonces=self._nonce, session_ttl_ms=session_ttl_ms)
         self._wanted: list[Acquire] = []
+        self._lost: list[Handle] = []
 
     def _nonce(self) -> bytes:
         self._nonces += 1
@@ -80,6 +82,9 @@ class LeaseClient:
                 self._do(act, token, now_us)
             case _:
                 raise ValueError(f"{given[0]!r} is no input of a client")
+        while self._lost:
+            # A body ends as soon as its lock is lost, and lets go of it (L11).
+            core.release(self._lost.pop(), now_us)
         outbox = core.asking.outbox
         frames = (pack(list(outbox)),) if outbox else ()
         outbox.clear()
@@ -113,7 +118,8 @@ class LeaseClient:
 
     def _done(self, result: AcquireResult | RaftlockError) -> None:
         # The list only says which acquires are open: the newest ends last only by its own result.
-        del result
+        if isinstance(result, AcquireResult) and result.handle is not None:
+            result.handle.on_lost = self._lost.append
         self._wanted = [w for w in self._wanted if w._state.name != "DONE"]
 
     # looking
@@ -122,7 +128,7 @@ class LeaseClient:
         """Return what is known of it."""
         core = self._core
         next_us = core.next_deadline_us()
-        session = core._session
+        session = core._sessions.current
         return ClientFacts(
             beliefs=tuple(
                 (h.resource, h.token, core.deadline_us(h))
