@@ -136,6 +136,9 @@ class Leases:
 
         One that was lost at the client's own deadline too: its body has ended now, and nobody need wait for the lease.
         """
+        if handle.state is HandleState.HELD and now_us >= self.deadline_us(handle):
+            # Its body kept the loop busy beyond the deadline: it is told that it was lost, not that it let go in time.
+            self.lose(handle, "its deadline passed")
         if handle.state is not HandleState.HELD and not handle.release_owed:
             if done is not None:
                 done(None)

@@ -162,7 +162,8 @@ class SyncHolding:
         if not lock.overtaken:
             lock.release()
             return
+        why = lock.why_lost
         # The body has ended only now: before, a release would have let the next holder in beside it (L11).
         lock.leave()
         if error is None or (isinstance(error, Exception) and not isinstance(error, LockLost)):
-            raise LockLost(lock.resource, lock.token, lock.why_lost) from error
+            raise LockLost(lock.resource, lock.token, why) from error

@@ -234,6 +234,22 @@ def test_at_its_deadline_a_lock_is_lost_and_released_when_its_body_has_ended() -
     )
 
 
+def test_a_release_after_the_deadline_is_of_a_lost_lock() -> None:
+    """A body that kept the loop busy beyond the deadline releases before any timer ran: it was lost all the same."""
+    client = Scripted()
+    handle = client.hold(ttl_ms=1_000)
+    client.now_us += 2 * SECOND
+
+    client.core.release(handle, client.now_us)
+
+    assert (handle.state, handle.why_lost, len(client.lost), client.take(Op.RELEASE)[2:]) == (
+        HandleState.LOST,
+        "its deadline passed",
+        1,
+        ("r", 100),
+    )
+
+
 def test_what_the_server_ended_is_not_released() -> None:
     """A lock that the server says is not held has nothing to release."""
     client = Scripted()
