@@ -43,6 +43,13 @@ class Directory:
         with (self.path / name).open("rb") as file:
             return file.read(HEADER_SIZE)
 
+    def size(self, name: str) -> int:
+        """Return a file's size in bytes; 0 if it is gone."""
+        try:
+            return (self.path / name).stat().st_size
+        except FileNotFoundError:
+            return 0
+
 
 class Follower:
     """Gives each record once, in order, as they come."""

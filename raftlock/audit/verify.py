@@ -108,14 +108,14 @@ def _segment(
     if header.first == 1 and header.previous != ZERO_DIGEST:
         raise AuditDamaged(file=name, offset=0, problem="it is the first and follows another one")
     _follows(report, name=name, first=header.first, previous=header.previous, beginning=beginning)
-    _content(data, header, name)
+    check_content(data, header, name)
     report.segments += 1
     report.entries += header.last - header.first + 1
     report.commands += header.commands
     report.last, report.digest = header.last, header.digest
 
 
-def _content(data: bytes, header: Header, name: str) -> None:
+def check_content(data: bytes, header: Header, name: str) -> None:
     content, offset, index, size = ZERO_DIGEST, HEADER_SIZE, header.first, 0
     wall_us = header.first_wall_us
     view = memoryview(data)

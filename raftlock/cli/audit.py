@@ -1,6 +1,5 @@
 """`raftlock audit`: a node's audit segments on its disk, also while it runs."""
 
-import json
 import sys
 import time
 from collections import deque
@@ -10,23 +9,19 @@ from typing import Any
 
 import click
 
-from raftlock.audit import AUDIT_DIRECTORY, AuditDamaged
+from raftlock.audit import AuditDamaged
 from raftlock.audit.names import rows_of
 from raftlock.audit.reader import Directory, Follower
 from raftlock.audit.verify import Report, verify
-from raftlock.cli.common import emit, fail, json_option
+from raftlock.cli.audit_archive import query, verify_shipped
+from raftlock.cli.audit_bucket import init_bucket
+from raftlock.cli.audit_data import data_option, find, show
+from raftlock.cli.audit_place import open_archive, tier_options
+from raftlock.cli.audit_ship import ship
+from raftlock.cli.common import EXIT_USAGE, emit, fail, json_option
 from raftlock_wire.errors import BadFrame
 
 LOOK_EVERY_S = 0.5
-
-_data_option = click.option(
-    "--data",
-    type=click.Path(file_okay=False, path_type=Path),
-    envvar="RAFTLOCK_DATA_DIR",
-    default=Path(".raftlock"),
-    show_default=True,
-    help="The node's data directory (also RAFTLOCK_DATA_DIR); of a `raftlock dev`, its first node's.",
-)
 
 
 @click.group(name="audit")
@@ -41,7 +36,7 @@ def audit() -> None:
 
 
 @audit.command()
-@_data_option
+@data_option
 @click.option("-n", "--lines", type=click.IntRange(0), default=10, show_default=True)
 @click.option("-f", "--follow", is_flag=True, help="Go on with what comes, until Ctrl-C.")
 @click.option("--resource", help="Only what is about this resource.")
@@ -72,17 +67,43 @@ def tail(data: Path, lines: int, follow: bool, resource: str | None, everything:
 
 
 @audit.command(name="verify")
-@_data_option
+@data_option
+@tier_options("--from", required=False)
+@click.option(
+    "--compare", is_flag=True, help="With --from: compare with the segments in --data too."
+)
+@click.option("--since", metavar="DAY", help="With --from: records of days before it expired.")
+@click.option("--anchor", help="With --from: a digest that was printed before and noted elsewhere.")
 @json_option
-def verify_command(data: Path, as_json: bool) -> None:
-    """Check every hash, and that each segment follows the one before.
+def verify_command(
+    data: Path,
+    url: str | None,
+    endpoint: str | None,
+    region: str | None,
+    compare: bool,
+    since: str | None,
+    anchor: str | None,
+    as_json: bool,
+) -> None:
+    """Check every hash, and that each segment follows the one before; with --from, of what was shipped.
 
-    The digest that it prints stands for everything up to that index: it is the same on every node of the cluster.
+    The digest that it prints stands for everything up to that index: it is the same on every node of the cluster. With
+    --from it is that of the newest day's manifest.
 
     \b
     Example: raftlock audit verify --data /var/lib/raftlock
-    Exit codes: 0 all is whole (gaps that the node noted are listed); 1 damaged, with file and offset, or no audit.
+             raftlock audit verify --from s3://locks-audit/prod --compare --data /var/lib/raftlock
+    Exit codes: 0 all is whole (gaps that the node noted are listed); 1 damaged, with file and offset, or no audit; 69
+    the store does not answer.
     """
+    if url is not None:
+        where = find(data) if compare else None
+        verify_shipped(
+            open_archive(url, endpoint, region), where, since=since, anchor=anchor, as_json=as_json
+        )
+        return
+    if compare or since or anchor:
+        fail("--compare, --since and --anchor are about what was shipped: add --from", EXIT_USAGE)
     directory = find(data)
     report = verify(directory)
     emit(as_json, as_values(report), as_text(report))
@@ -90,12 +111,8 @@ def verify_command(data: Path, as_json: bool) -> None:
         fail(f"{directory.path}: {report.damages[0]}")
 
 
-def find(data: Path) -> Directory:
-    """Return the audit directory in or under `data`. End with a message if there is none."""
-    found = [p for p in (data, *sorted(data.glob("node-*"))) if (p / AUDIT_DIRECTORY).is_dir()]
-    if not found:
-        fail(f"{data} holds no {AUDIT_DIRECTORY}: --data takes the data directory of a node")
-    return Directory(found[0] / AUDIT_DIRECTORY)
+for _command in (ship, query, init_bucket):
+    audit.add_command(_command)
 
 
 def last_rows(
@@ -124,12 +141,6 @@ def rows_from(
         for row in rows_of(record, everything=everything):
             if resource is None or row.get("resource") == resource:
                 yield row
-
-
-def show(row: dict[str, Any]) -> None:
-    """Print a row without the fields that say nothing."""
-    said = {name: value for name, value in row.items() if value is not None and value != ""}
-    click.echo(json.dumps(said, ensure_ascii=False))
 
 
 def as_values(report: Report) -> dict[str, Any]:

@@ -1,0 +1,218 @@
+"""Finds records in what was shipped, reading little: days and hours by name, then statistics, then columns.
+
+An object's footer is read first; a group of rows is passed over when its statistics exclude it, and all its columns are
+read only when those that are asked about have a match. It must not know where objects are kept.
+"""
+
+import io
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from raftlock.audit.format import AuditDamaged
+from raftlock.audit.manifest import RECORDS, Shipped, shipped
+from raftlock.audit.names import Row
+from raftlock.audit.parquet import rows_from_table
+from raftlock.audit.tiers import Tier
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """What a record must be. None: anything."""
+
+    resource: str | None = None
+    prefix: str | None = None
+    owner: str | None = None
+    token: int | None = None
+    operation: str | None = None
+    since: datetime | None = None
+    """Records of this time and later."""
+    until: datetime | None = None
+    """Records before this time."""
+
+
+@dataclass(slots=True)
+class Cost:
+    """What an answer took."""
+
+    objects: int = 0
+    objects_opened: int = 0
+    groups: int = 0
+    """Groups of rows in the objects that were opened."""
+    groups_read: int = 0
+    size: int = 0
+    """Bytes of the objects whose names fit the times."""
+    read_size: int = 0
+    """Bytes that were asked of the store."""
+    requests: int = 0
+
+
+def answer(tier: Tier, question: Question, cost: Cost) -> Iterator[Row]:
+    """Return the records that fit, in the order of the log, each once. `cost` is counted as it goes.
+
+    Memory is bounded by what fits of one object. Raise AuditDamaged, TierUnavailable or TierRefused.
+    """
+    behind = 0
+    after = f"{RECORDS}day={_day(question.since)}" if question.since else ""
+    for one in shipped(tier.list(RECORDS, after=after)):
+        cost.objects += 1
+        if _hour_fits(one, question) and one.last > behind:
+            cost.size += one.size
+            for row in _rows(tier, one, question, cost):
+                # Where two objects overlap, which `verify` reports, the seam is told once.
+                if row["index"] > behind:
+                    yield row
+        behind = max(behind, one.last)
+
+
+class RangeFile(io.RawIOBase):
+    """An object as a file that is read in parts."""
+
+    def __init__(self, tier: Tier, one: Shipped, cost: Cost) -> None:
+        super().__init__()
+        self._tier, self._one, self._cost = tier, one, cost
+        self._at = 0
+
+    def readable(self) -> bool:
+        """See io."""
+        return True
+
+    def seekable(self) -> bool:
+        """See io."""
+        return True
+
+    def tell(self) -> int:
+        """See io."""
+        return self._at
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """See io."""
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._one.size}[whence]
+        self._at = base + offset
+        return self._at
+
+    def read(self, size: int | None = -1) -> bytes:
+        """See io. One request to the store."""
+        left = max(0, self._one.size - self._at)
+        size = left if size is None or size < 0 else min(size, left)
+        if not size:
+            return b""
+        data = self._tier.read(self._one.key, start=self._at, size=size)
+        self._cost.requests += 1
+        self._cost.read_size += len(data)
+        self._at += len(data)
+        return data
+
+    def readinto(self, buffer: Any) -> int:
+        """See io."""
+        view = memoryview(buffer)
+        data = self.read(len(view))
+        view[: len(data)] = data
+        return len(data)
+
+
+def _rows(tier: Tier, one: Shipped, question: Question, cost: Cost) -> Iterator[Row]:
+    cost.objects_opened += 1
+    try:
+        file = pq.ParquetFile(pa.PythonFile(RangeFile(tier, one, cost), mode="r"), pre_buffer=True)
+        wanted = _conditions(question)
+        groups = [g for g in range(file.num_row_groups) if _may_match(file.metadata, g, wanted)]
+        cost.groups += file.num_row_groups
+        found = [t for t in (_matches(file, g, wanted) for g in groups) if t.num_rows]
+    except FileNotFoundError:
+        # It expired between the listing and this.
+        return
+    except (pa.ArrowException, OSError) as error:
+        raise AuditDamaged(file=one.key, offset=0, problem=str(error)) from error
+    cost.groups_read += len(found)
+    if found:
+        order = [("index", "ascending"), ("position", "ascending")]
+        yield from rows_from_table(pa.concat_tables(found).sort_by(order))
+
+
+@dataclass(frozen=True, slots=True)
+class _Condition:
+    column: str
+    excludes: Callable[[Any, Any], bool]
+    """Whether a column whose values lie between these two has no match."""
+    holds: Callable[[Any], Any]
+    """The mask of a column."""
+
+
+def _equal(column: str, value: Any) -> _Condition:
+    return _Condition(
+        column, lambda low, high: value < low or value > high, lambda c: pc.equal(c, value)
+    )
+
+
+def _conditions(question: Question) -> list[_Condition]:
+    found = [
+        _equal(name, value)
+        for name in ("resource", "token", "owner", "operation")
+        if (value := getattr(question, name)) is not None
+    ]
+    prefix, since, until = question.prefix, question.since, question.until
+    if prefix is not None:
+        found.append(
+            _Condition(
+                "resource",
+                # Between two names that do not begin so, others may.
+                lambda low, high: high < prefix or low[: len(prefix)] > prefix,
+                lambda c: pc.starts_with(c, prefix),
+            )
+        )
+    if since is not None:
+        found.append(
+            _Condition("time", lambda _, high: high < since, lambda c: pc.greater_equal(c, since))
+        )
+    if until is not None:
+        found.append(_Condition("time", lambda low, _: low >= until, lambda c: pc.less(c, until)))
+    return found
+
+
+def _may_match(metadata: Any, group: int, wanted: Sequence[_Condition]) -> bool:
+    row_group = metadata.row_group(group)
+    columns = {
+        row_group.column(i).path_in_schema: row_group.column(i)
+        for i in range(row_group.num_columns)
+    }
+    for condition in wanted:
+        statistics = columns[condition.column].statistics
+        if statistics is None:
+            continue
+        if statistics.has_null_count and statistics.null_count == row_group.num_rows:
+            return False
+        if statistics.has_min_max and condition.excludes(statistics.min, statistics.max):
+            return False
+    return True
+
+
+def _matches(file: pq.ParquetFile, group: int, wanted: Sequence[_Condition]) -> pa.Table:
+    """Return the rows of a group that fit. The other columns are read only if there are any."""
+    if not wanted:
+        return file.read_row_group(group)
+    asked = file.read_row_group(group, columns=sorted({c.column for c in wanted}))
+    mask = None
+    for condition in wanted:
+        holds = pc.fill_null(condition.holds(asked[condition.column]), False)
+        mask = holds if mask is None else pc.and_(mask, holds)
+    if not pc.any(mask).as_py():
+        return asked.slice(0, 0)
+    return file.read_row_group(group).filter(mask)
+
+
+def _day(moment: datetime | None) -> str:
+    return "" if moment is None else f"{moment.astimezone(UTC):%Y-%m-%d}"
+
+
+def _hour_fits(one: Shipped, question: Question) -> bool:
+    """Return whether an object's hour has a moment that fits. A segment never goes over an hour's end."""
+    hour = f"{one.day}T{one.hour:02d}"
+    if question.since and hour < f"{question.since.astimezone(UTC):%Y-%m-%dT%H}":
+        return False
+    return not (question.until and hour > f"{question.until.astimezone(UTC):%Y-%m-%dT%H}")
