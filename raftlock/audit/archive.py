@@ -151,6 +151,11 @@ def _compare_names(
         report.problems.append((key, "a manifest names it, and it is not there"))
     for one in objects:
         if one.key in named:
+            item = named[one.key]
+            if (item.first, item.last, item.size) != (one.first, one.last, one.size):
+                report.problems.append(
+                    (one.key, "it is not of the range and size that its manifest says")
+                )
             continue
         if one.day in days:
             report.problems.append((one.key, "the manifest of its day does not name it"))

@@ -82,7 +82,7 @@ def _step(text: str) -> Any:
 
 
 def _plan_text(values: dict[str, Any]) -> str:
-    lines = [] if values["exists"] else ["the bucket does not exist"]
+    lines = [] if values["exists"] else ["the bucket did not exist"]
     lines += [f"- {json.dumps(r)}" for r in values["before"] if r not in values["after"]]
     lines += [f"+ {json.dumps(r)}" for r in values["after"] if r not in values["before"]]
     lines += [f"  {json.dumps(r)}" for r in values["after"] if r in values["before"]]
