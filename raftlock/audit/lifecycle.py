@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from botocore.exceptions import BotoCoreError, ClientError
 
 from raftlock.audit.manifest import RECORDS
-from raftlock.audit.tiers import TierRefused, TierUnavailable
+from raftlock.audit.tier_s3 import failure_of
 
 Rule = Mapping[str, Any]
 RULE_PREFIX = "raftlock-audit "
@@ -68,9 +68,9 @@ def plan(client: Any, bucket: str, rule: Rule) -> Plan:
         if code == "NoSuchBucket":
             exists = False
         elif code != "NoSuchLifecycleConfiguration":
-            raise TierRefused(f"s3://{bucket}: {error}") from error
+            raise failure_of(error, f"s3://{bucket}") from error
     except BotoCoreError as error:
-        raise TierUnavailable(f"s3://{bucket}: {error}") from error
+        raise failure_of(error, f"s3://{bucket}") from error
     return Plan(exists, [_plain(one) for one in before], merged(before, rule))
 
 
@@ -96,10 +96,8 @@ def apply(client: Any, bucket: str, found: Plan, *, region: str | None) -> None:
                 )
             else:
                 client.delete_bucket_lifecycle(Bucket=bucket)
-    except ClientError as error:
-        raise TierRefused(f"s3://{bucket}: {error}") from error
-    except BotoCoreError as error:
-        raise TierUnavailable(f"s3://{bucket}: {error}") from error
+    except (ClientError, BotoCoreError) as error:
+        raise failure_of(error, f"s3://{bucket}") from error
 
 
 def _plain(rule: Rule) -> dict[str, Any]:

@@ -163,19 +163,25 @@ class S3Tier:
         """Ask once. Raise TierUnavailable when no answer came or it was "later"; ClientError for any other refusal."""
         try:
             return getattr(self._client, operation)(Bucket=self._bucket, **arguments)
-        except ClientError as error:
-            status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-            if _code(error) in _AGAIN or (status >= 500 and status != 501):
-                raise TierUnavailable(f"{self.url}: {operation}: {error}") from error
-            raise
-        except (BotoConnectionError, HTTPClientError) as error:
-            raise TierUnavailable(f"{self.url}: {operation}: {error}") from error
-        except BotoCoreError as error:
-            # No credentials, a region that does not exist, a bucket's name that cannot be one.
-            raise TierRefused(f"{self.url}: {operation}: {error}") from error
+        except (ClientError, BotoCoreError) as error:
+            failure = failure_of(error, f"{self.url}: {operation}")
+            if isinstance(error, ClientError) and isinstance(failure, TierRefused):
+                # The caller knows what a 404 or a 412 means.
+                raise
+            raise failure from error
 
     def _refused(self, error: ClientError, key: str) -> TierRefused:
         return TierRefused(f"{self.url}{key}: {error}")
+
+
+def failure_of(error: Exception, what: str) -> TierRefused | TierUnavailable:
+    """Return which of the two a failure of boto3 is: whether the same call may work another time."""
+    again = isinstance(error, BotoConnectionError | HTTPClientError)
+    if isinstance(error, ClientError):
+        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+        again = _code(error) in _AGAIN or (status >= 500 and status != 501)
+    # Else there are no credentials, or the bucket's name cannot be one, or the region.
+    return (TierUnavailable if again else TierRefused)(f"{what}: {error}")
 
 
 def _code(error: ClientError) -> str:
