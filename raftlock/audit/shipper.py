@@ -204,14 +204,12 @@ class Shipper:
             raise AuditConflict(f"{self._tier.url}{closed} is written, and does not name {key}")
 
     def _check_alone(self, key: str) -> None:
-        """Raise AuditConflict if the store has another object that begins at the same index."""
-        folder, _, name = key.rpartition("/")
-        first = name.partition("-")[0]
-        for listed in self._tier.list(f"{folder}/{first}-"):
-            if listed.key != key:
-                raise AuditConflict(
-                    f"{self._tier.url}{listed.key} is there, and this node has {key}"
-                )
+        """Raise AuditConflict if the store has another object of some of the same indexes, in the same hour."""
+        ours = parse_key(Listed(key, 0))
+        assert ours is not None
+        for one in shipped(self._tier.list(key.rpartition("/")[0] + "/")):
+            if one.key != key and one.first <= ours.last and ours.first <= one.last:
+                raise AuditConflict(f"{self._tier.url}{one.key} is there, and this node has {key}")
 
     def _close(self, found: Found) -> None:
         previous, after, closed_until = NO_MANIFEST, None, ""

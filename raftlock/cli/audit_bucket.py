@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from raftlock.audit.tiers import TierRefused, TierUnavailable
-from raftlock.cli.audit_place import NEEDS, parse_bucket, tier_options
+from raftlock.cli.audit_place import need_extra, parse_bucket, tier_options
 from raftlock.cli.common import EXIT_UNAVAILABLE, EXIT_USAGE, emit, fail, json_option
 
 
@@ -42,10 +42,9 @@ def init_bucket(
     Exit codes: 0 done, or shown; 1 the store refused; 2 a wrong flag; 69 it does not answer.
     """
     place = parse_bucket(url)
-    try:
-        from raftlock.audit import lifecycle, tier_s3
-    except ImportError:
-        fail(NEEDS)
+    need_extra()
+    from raftlock.audit import lifecycle, tier_s3
+
     try:
         steps = [_step(text) for text in moves if text]
         rule = lifecycle.rule_for(place.prefix, steps, expire_days=expire)

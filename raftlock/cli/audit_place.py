@@ -4,6 +4,7 @@ What reads and writes Parquet and S3 is imported by the command that needs it: t
 """
 
 from collections.abc import Callable
+from importlib.util import find_spec
 from typing import Any
 
 import click
@@ -11,8 +12,6 @@ import click
 from raftlock.audit.manifest import CLUSTER_KEY
 from raftlock.audit.tiers import BadTier, Place, Tier, TierRefused, TierUnavailable, parse_place
 from raftlock.cli.common import EXIT_UNAVAILABLE, EXIT_USAGE, fail
-
-NEEDS = "this needs pyarrow and boto3: pip install 'raftlock[audit]'"
 
 
 def tier_options(
@@ -46,12 +45,17 @@ def tier_options(
     return add
 
 
+def need_extra() -> None:
+    """End with what is missing, where only the server is installed."""
+    if find_spec("boto3") is None or find_spec("pyarrow") is None:
+        fail("this needs boto3 and pyarrow: pip install 'raftlock[audit]'")
+
+
 def open_place(url: str, endpoint: str | None, region: str | None) -> Tier:
     """Return a tier, or end with what is wrong with its address."""
-    try:
-        from raftlock.audit.tier_s3 import open_tier
-    except ImportError:
-        fail(NEEDS)
+    need_extra()
+    from raftlock.audit.tier_s3 import open_tier
+
     try:
         return open_tier(url, endpoint=endpoint, region=region)
     except BadTier as error:

@@ -7,7 +7,6 @@ from importlib.metadata import version as version_of
 import click
 from click.shell_completion import get_completion_class
 
-from raftlock.cli.audit import audit
 from raftlock.cli.bench import bench
 from raftlock.cli.common import emit, json_option
 from raftlock.cli.dev import dev
@@ -17,6 +16,20 @@ from raftlock.cli.locks import acquire, force_release, release, renew
 from raftlock.cli.looking import check, get, list_locks
 from raftlock.cli.nodes import bootstrap, config_group, server, status
 from raftlock_wire.limits import PROTOCOL_VERSION
+
+try:
+    from raftlock.cli.audit import audit
+except ModuleNotFoundError as error:
+    # Where only the client is installed there is no audit to read, and the other commands work.
+    if error.name not in ("lz4", "crc32c"):
+        raise
+
+    @click.command(name="audit", context_settings={"ignore_unknown_options": True})
+    @click.argument("arguments", nargs=-1, expose_value=False)
+    def audit() -> None:
+        """Read the audit of a node: needs raftlock[server]."""
+        raise click.ClickException("this needs lz4 and crc32c: pip install 'raftlock[server]'")
+
 
 SHELLS = ("bash", "zsh", "fish")
 

@@ -105,6 +105,18 @@ def test_a_damaged_segment_makes_no_file(at: int) -> None:
         encode_segment(bytes(broken), file=name)
 
 
+def test_a_segment_with_anothers_content_makes_no_file() -> None:
+    """Header and blocks may each be whole: what the header says of the content is checked."""
+    (name, data), other = [
+        (name, data)
+        for name, data in files_of_days().items()
+        if decode_header(data, file=name).blocks == 1
+    ][:2]
+
+    with pytest.raises(AuditDamaged):
+        encode_segment(data[:HEADER_SIZE] + other[1][HEADER_SIZE:], file=name)
+
+
 @pytest.mark.parametrize("data", [b"", b"PAR1" + bytes(20) + b"PAR1"])
 def test_what_is_no_parquet_is_damage(data: bytes) -> None:
     """The reader says what is wrong and does not let pyarrow's exceptions out."""

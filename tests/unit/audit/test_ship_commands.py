@@ -1,6 +1,8 @@
 """The commands on a directory as a store: what they print, what they end with, and what they say of bad input."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -78,3 +80,39 @@ def test_bad_input_says_what_is_allowed(
     result = audit(*arguments, *where)
 
     assert (result.exit_code, says in result.stderr) == (code, True)
+
+
+@pytest.mark.parametrize(
+    ("lacks", "arguments", "says"),
+    [
+        (["lz4", "crc32c"], ["audit", "verify", "--data", "x"], "pip install 'raftlock[server]'"),
+        (["lz4", "crc32c"], ["release", "x", "--token", "0"], "--token"),
+        (["pyarrow"], ["audit", "query", "--from", "file:///x"], "pip install 'raftlock[audit]'"),
+        (["boto3"], ["audit", "init-bucket", "--to", "s3://b"], "pip install 'raftlock[audit]'"),
+    ],
+)
+def test_what_is_not_installed_is_said(lacks: list[str], arguments: list[str], says: str) -> None:
+    """Where only the client or the server is installed, the other commands work, and these say what they need."""
+    program = (
+        "import sys\n"
+        "class Without:\n"
+        "    def __init__(self, finder):\n"
+        "        self.finder = finder\n"
+        "    def __getattr__(self, name):\n"
+        "        return getattr(self.finder, name)\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        f"        lacks = name.partition('.')[0] in {lacks}\n"
+        "        return None if lacks else self.finder.find_spec(name, path, target)\n"
+        "sys.meta_path[:] = map(Without, sys.meta_path)\n"
+        "from raftlock.cli.main import main\n"
+        f"main({arguments})\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60
+    )
+
+    assert (done.returncode != 0, says in done.stderr, "Traceback" in done.stderr) == (
+        True,
+        True,
+        False,
+    )

@@ -134,6 +134,22 @@ def test_a_day_with_a_hole_stays_open_until_another_node_fills_it(
     assert contents(tier) == expected
 
 
+def test_a_day_that_does_not_follow_the_last_manifest_stays_open(
+    tmp_path: Path, tier: MemoryTier
+) -> None:
+    """What was removed since from the beginning of the next day is missing, and no manifest hides it."""
+    files = dict(sorted(files_of_days().items()))
+    closed = Shipper(node(tmp_path / "a", dict(list(files.items())[:20])), tier).run_once().closed
+    behind = [one for one in shipped(tier.list(RECORDS)) if one.day > closed[-1]]
+    del tier.objects[behind[0].key]
+
+    found = Shipper(node(tmp_path / "b", dict(list(files.items())[20:])), tier).run_once()
+
+    assert closed == ["2026-11-25"]
+    assert [(m.first, m.last) for m in found.missing] == [(behind[0].first, behind[0].last)]
+    assert found.closed == []
+
+
 def test_other_content_under_our_name_is_an_alarm_and_stays(
     tmp_path: Path, tier: MemoryTier, expected: dict[str, bytes]
 ) -> None:
@@ -178,15 +194,22 @@ class BlindTier(ShakyTier):
         return iter(())
 
 
-def test_other_records_of_the_same_indexes_are_an_alarm(tmp_path: Path, tier: MemoryTier) -> None:
-    """A node whose segments have other digests ships nothing over those of the others."""
-    Shipper(node(tmp_path / "a"), tier).run_once()
-    before = contents(tier)
-    other = Shipper(node(tmp_path / "b", files_of_days(seed=2)), tier)
+@pytest.mark.parametrize("seed", range(2, 8))
+def test_other_records_of_the_same_indexes_are_an_alarm(
+    tmp_path: Path, tier: MemoryTier, seed: int
+) -> None:
+    """A node whose segments have other digests ships nothing over the others', before a day is closed and after."""
+    files = files_of_days()
+    first_day = dict(sorted(files.items())[:8])
+    theirs = node(tmp_path / "b", dict(sorted(files_of_days(seed=seed).items())[:8]))
+    ours = {"open": first_day, "closed": files}
+    for when, has in ours.items():
+        Shipper(node(tmp_path / when, has), tier).run_once()
+        before = contents(tier)
 
-    with pytest.raises(AuditConflict):
-        other.run_once()
-    assert contents(tier) == before
+        with pytest.raises(AuditConflict, match="is there, and" if when == "open" else "."):
+            Shipper(theirs, tier).run_once()
+        assert contents(tier) == before
 
 
 def test_another_cluster_is_refused(tmp_path: Path, tier: MemoryTier) -> None:
