@@ -95,14 +95,14 @@ def read_schema(data: bytes, *, file: str) -> pa.Schema:
     """Return a file's schema with its metadata. Raise AuditDamaged if it is no Parquet."""
     try:
         return pq.read_schema(pa.BufferReader(data))
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, ValueError) as error:
         raise AuditDamaged(file=file, offset=0, problem=str(error)) from error
 
 
 def origin_of(schema: pa.Schema, *, file: str) -> Origin:
     """Return what a file's metadata says. Raise AuditDamaged for a file that is not of the audit."""
     said = {
-        key.decode(): value.decode(errors="replace")
+        key.decode(errors="replace"): value.decode(errors="replace")
         for key, value in (schema.metadata or {}).items()
     }
     try:

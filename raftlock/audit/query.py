@@ -127,7 +127,7 @@ def _rows(tier: Tier, one: Shipped, question: Question, cost: Cost) -> Iterator[
     except FileNotFoundError:
         # It expired between the listing and this.
         return
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, ValueError) as error:
         raise AuditDamaged(file=one.key, offset=0, problem=str(error)) from error
     cost.groups_read += len(found)
     if found:

@@ -124,6 +124,14 @@ def test_what_is_no_parquet_is_damage(data: bytes) -> None:
         read_schema(data, file="x")
 
 
+def test_metadata_that_is_no_text_is_damage() -> None:
+    """A flipped bit in the footer gives bytes that are no UTF-8."""
+    schema = pa.schema([pa.field("a", pa.int64())], metadata={b"raftlock.\xac": b"\xac"})
+
+    with pytest.raises(AuditDamaged, match="metadata"):
+        origin_of(schema, file="x")
+
+
 def test_parquet_of_something_else_is_damage() -> None:
     """A file without our metadata is none of the audit."""
     sink = pa.BufferOutputStream()
