@@ -135,6 +135,19 @@ def add_to_a_closed_day(objects: dict[str, bytes]) -> tuple[dict[str, bytes], st
     return {**objects, added: objects[key]}, added
 
 
+def exchange_an_object_of_the_open_day(
+    objects: dict[str, bytes],
+) -> tuple[dict[str, bytes], str]:
+    """Another history's object in the place of one, under its own name and whole: the next does not follow it."""
+    key, following = records_of(objects, "27")[1:3]
+    table = pq.read_table(io.BytesIO(objects[key]))
+    said = {**table.schema.metadata, b"raftlock.segment": b"0" * 64}
+    sink = pa.BufferOutputStream()
+    pq.write_table(table.replace_schema_metadata(said), sink)
+    others = {k: d for k, d in objects.items() if k != key}
+    return {**others, key.replace(key[-72:-8], "0" * 64): sink.getvalue().to_pybytes()}, following
+
+
 def change_a_size(objects: dict[str, bytes]) -> tuple[dict[str, bytes], str]:
     """The newest manifest, which nothing follows, says another size."""
     key = max(key for key in objects if key.startswith(MANIFESTS))
@@ -151,7 +164,15 @@ def mix_clusters(objects: dict[str, bytes]) -> tuple[dict[str, bytes], str]:
 
 @pytest.mark.parametrize(
     "change",
-    [exchange_two, rewrite_one, rewrite_a_day, add_to_a_closed_day, change_a_size, mix_clusters],
+    [
+        exchange_two,
+        rewrite_one,
+        rewrite_a_day,
+        add_to_a_closed_day,
+        exchange_an_object_of_the_open_day,
+        change_a_size,
+        mix_clusters,
+    ],
 )
 def test_what_somebody_did_is_named(
     objects: dict[str, bytes],
