@@ -29,9 +29,9 @@ def wal_on(disk: Any, *, segment_size: int = SEGMENT_SIZE) -> tuple[Wal, list[En
     return wal, wal.recover()
 
 
-def sim_disk() -> SimDisk:
+def sim_disk(seed: int = 0) -> SimDisk:
     """Return an empty simulated disk."""
-    return SimDisk(rng=random.Random(0))
+    return SimDisk(rng=random.Random(seed))
 
 
 def run_on(disk: Any) -> Run:
