@@ -81,7 +81,7 @@ class Monitor:
 
     def held_by(self, client: "SimClient", resource: str, token: int, low: int) -> None:
         """Check an acquire that was refused because another grant is in the way: there was one, at some moment."""
-        shown = self.table.shown_between(resource, low, self.table.highest)
+        shown = self.table.shown_between(resource, low, self.table.highest, within=True)
         if token not in shown:
             raise Violation(
                 "linearizable reads",

@@ -10,7 +10,7 @@ from raftlock.server.audit_jobs import AuditJob, AuditRunner
 from raftlock.server.config import ServerConfig
 from raftlock.server.driver import Driver
 from raftlock.server.effects import Effects
-from raftlock.server.jobs import Job, JobRunner, WriteJob
+from raftlock.server.jobs import InstallJob, Job, JobRunner, WriteJob
 from raftlock.server.lease_clock import STALL_US
 from raftlock.server.membership_store import NodeStore, open_store
 from raftlock.storage import DiskFailed, StorageError
@@ -82,7 +82,7 @@ class SimNode:
         self.disk = FaultyDisk(rng=world.stream(f"disk {config.node_id}"))
         self.audit_disk = FaultyDisk(rng=world.stream(f"audit disk {config.node_id}"))
         self.got_snapshot = False
-        """Whether a snapshot of a leader was ever installed here."""
+        """Whether a snapshot of a leader was ever installed here, or begun to be."""
         self.store: NodeStore | None = None
         self.driver: Driver | None = None
         self._durable_index = 0
@@ -315,7 +315,6 @@ class SimNode:
         effects = self.driver.turn(now_us, self.wall_us())
         for notice in effects.notices:
             self._world.note(f"n{self.node_id} {notice.event} {notice.fields}")
-            self.got_snapshot |= notice.event == "snapshot_installed"
         self._check_spinning(effects, now_us)
         torn = self.tear_next_turn
         if torn:
@@ -377,6 +376,8 @@ class SimNode:
     def _do(self, job: Job, life: int) -> None:
         if self.life != life or self._runner is None:
             return
+        # Also when it is cut off in the middle: the snapshot may be there at the next start.
+        self.got_snapshot |= isinstance(job, InstallJob)
         try:
             result = self._runner.run(job)
         except CrashPoint:

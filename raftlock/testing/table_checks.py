@@ -3,6 +3,7 @@
 It keeps its own, simple account of grants and queues. It must not ask the table what it should be.
 """
 
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 from raftlock.testing.invariants import Violation
@@ -247,19 +248,24 @@ class TableChecks:
                     self._show(resource, 0)
 
     def _show(self, resource: str, token: int) -> None:
-        timeline = self.shown.setdefault(resource, [])
-        if timeline and timeline[-1][0] == self.highest:
-            timeline[-1] = (self.highest, token)
-        else:
-            timeline.append((self.highest, token))
+        self.shown.setdefault(resource, []).append((self.highest, token))
 
-    def shown_between(self, resource: str, low: int, high: int) -> dict[int, int]:
-        """Return what a get may show of a resource in the states of `low` to `high`: token to the first index."""
+    def shown_between(
+        self, resource: str, low: int, high: int, *, within: bool = False
+    ) -> dict[int, int]:
+        """Return what a get may show of a resource in the states of `low` to `high`: token to the first index.
+
+        `within`: also in the middle of an entry, where another command of the same entry may have seen it: one batch
+        may hold an acquire, an acquire that it stands in the way of, and the first one's cancel (default seed 28).
+        """
         found: dict[int, int] = {}
         current = 0
-        for index, token in self.shown.get(resource, ()):
+        timeline = self.shown.get(resource, [])
+        for (index, token), after in zip_longest(timeline, timeline[1:]):
             if index > high:
                 break
+            if not within and after is not None and after[0] == index:
+                continue
             if index <= low:
                 current = token
             else:
