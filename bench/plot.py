@@ -113,8 +113,8 @@ def draw(document: dict[str, Any], into: Path) -> list[Path]:
         axes.grid(alpha=0.3)
         about = document["machine"]
         figure.supxlabel(
-            f"{about['cpu']}, {about['cores']} cores, Linux {about['kernel']}, Python {about['python']}; raftlock: three "
-            f"nodes, fsync on; load on the same machine (load average {about['load_average']} at the end)",
+            f"{about['cpu']}, {about['cores']} cores, Linux {about['kernel']}, Python {about['python']}\n"
+            f"raftlock: three nodes, fsync on; load on the same machine (load average {about['load_average']} at the end)",
             fontsize=7,
             color="0.4",
         )
