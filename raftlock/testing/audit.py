@@ -31,8 +31,10 @@ def check_audit(nodes: Mapping[int, SimNode]) -> dict[int, Report]:
     for node_id, node in nodes.items():
         source = SimSource(node.audit_disk)
         reports[node_id] = report = verify(source)
-        if report.damages:
-            raise Violation("audit verifies", f"n{node_id}: {report.damages[0]}")
+        # What a crash tore of the segment under way is made again at a start: a node that does not start leaves it so.
+        damages = [d for d in report.damages if node.up or not d.file.endswith(".open")]
+        if damages:
+            raise Violation("audit verifies", f"n{node_id}: {damages[0]}")
         for first, last, reason in report.gaps:
             # Only a snapshot from the leader may leave one: no crash may. Where one came, and a crash right after it, the
             # node cannot tell the two apart.
