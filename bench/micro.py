@@ -7,13 +7,16 @@ since noise only adds. Stages of the leader and of a follower are told apart; th
 import argparse
 import gc
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from bench.report import add_common, count, machine_line, table, write
+from raftlock.audit import AuditLog
 from raftlock.locks import Applied, LockTable
 from raftlock.raft.messages import AppendEntries
 from raftlock.server import peer_codec
+from raftlock.server.audit_jobs import AuditRunner
+from raftlock.server.auditing import Auditing
 from raftlock.server.batcher import Batch, Batcher
 from raftlock.server.door import Sorted, decode_frame, sort_out
 from raftlock.server.effects import Effects
@@ -31,6 +34,9 @@ HELP = "microseconds an operation of each stage on the hot path"
 ORDINARY_ROOM = 1 << 20
 TTL_MS = 10_000
 LEADER, FOLLOWER = "leader", "follower"
+AUDIT_THREAD = "audit thread, both kinds"
+AUDIT_ROUNDS = 20
+"""The audit thread is timed over so many rounds: a block of its file holds several turns."""
 
 
 class Stages:
@@ -41,12 +47,74 @@ class Stages:
 
     def time(self, node: str, name: str, operations: int, work: Callable[[], Any]) -> Any:
         """Do the work, and keep its time if it is the least so far."""
-        began = time.perf_counter_ns()
+        began = time.thread_time_ns()
         result = work()
-        each_us = (time.perf_counter_ns() - began) / 1e3 / operations
+        each_us = (time.thread_time_ns() - began) / 1e3 / operations
         key = (node, name)
         self.least_us[key] = min(each_us, self.least_us.get(key, each_us))
         return result
+
+
+class Memory:
+    """An AuditDisk in memory, which copies what is written and nothing else."""
+
+    def __init__(self) -> None:
+        self._files: dict[str, bytearray] = {}
+
+    def list(self) -> list[str]:
+        """See AuditDisk."""
+        return sorted(self._files)
+
+    def create(self, name: str) -> None:
+        """See AuditDisk."""
+        self._files[name] = bytearray()
+
+    def pwrite(self, name: str, offset: int, data: bytes) -> None:
+        """See AuditDisk."""
+        content = self._files[name]
+        content.extend(bytes(max(0, offset - len(content))))
+        content[offset : offset + len(data)] = data
+
+    def pread(self, name: str, offset: int, size: int) -> bytes:
+        """See AuditDisk."""
+        return bytes(self._files[name][offset : offset + size])
+
+    def size(self, name: str) -> int:
+        """See AuditDisk."""
+        return len(self._files[name])
+
+    def fdatasync(self, name: str) -> None:
+        """See AuditDisk."""
+
+    def fsync_dir(self) -> None:
+        """See AuditDisk."""
+
+    def rename(self, source: str, target: str) -> None:
+        """See AuditDisk."""
+        self._files[target] = self._files.pop(source)
+
+    def unlink(self, name: str) -> None:
+        """See AuditDisk."""
+        del self._files[name]
+
+    def close(self) -> None:
+        """See AuditDisk."""
+
+
+class Audit:
+    """The audit of one node: what its turn does of it, and what its thread does."""
+
+    def __init__(self, first: int) -> None:
+        self.auditing = Auditing(on=True)
+        log = AuditLog(Memory(), cluster_id="0" * 32, keep=None)
+        log.recover(snapshot_index=first - 1, state=None)
+        self._runner = AuditRunner(log)
+
+    def run(self) -> None:
+        """Do what has gathered, as the audit thread does."""
+        self.auditing.show()
+        for job in self.auditing.take_jobs(0):
+            self.auditing.job_done(job, self._runner.run(job))
 
 
 class Bench:
@@ -73,6 +141,7 @@ class Bench:
                 request = (int(Op.OPEN_SESSION), 1, c.to_bytes(16, "big"), 60_000)
                 table_.apply(2 + c, 1, 1, [("", "", request)])
             self.index = 1 + connections
+        self.audits = [Audit(self.index + 1), Audit(self.index + 1)]
         for c, origin in enumerate(self.origins):
             origin.attached.add(c + 1)
 
@@ -120,13 +189,27 @@ class Bench:
             LEADER, f"apply {kind}", ops, lambda: self._apply(self.leader, groups)
         )
         timed(LEADER, f"leases {kind}", ops, lambda: self._leases(applied))
-        timed(LEADER, f"answers: encode {kind}", ops, lambda: self._answer(batch, applied))
+        encoded = timed(
+            LEADER,
+            f"audit: results {kind}",
+            ops,
+            lambda: self._audit(entry, applied, self.audits[0]),
+        )
+        timed(LEADER, f"answers: send {kind}", ops, lambda: self._answer(batch, applied, encoded))
         timed(FOLLOWER, f"append entries: decode {kind}", ops, lambda: peer_codec.decode(sent))
         timed(FOLLOWER, f"entry and record {kind}", ops, lambda: self._record(entry))
         unpacked = timed(
             FOLLOWER, f"unpack {kind}", ops, lambda: unpack(entry.data, array_count_max=1 << 24)
         )
-        timed(FOLLOWER, f"apply {kind}", ops, lambda: self._apply(self.follower, unpacked))
+        applied = timed(
+            FOLLOWER, f"apply {kind}", ops, lambda: self._apply(self.follower, unpacked)
+        )
+        timed(
+            FOLLOWER,
+            f"audit: results {kind}",
+            ops,
+            lambda: self._audit(entry, applied, self.audits[1]),
+        )
         return applied
 
     def _door(self, frames: list[bytes], requests: list[tuple[Any, ...]]) -> list[Sorted]:
@@ -168,10 +251,20 @@ class Bench:
         if applied.ended:
             self.leases.ended(applied.ended)
 
-    def _answer(self, batch: Batch, applied: Applied) -> None:
-        for group, answers in zip(batch.groups, applied.answers, strict=True):
+    def _audit(self, entry: Entry, applied: Applied, audit: Audit) -> Sequence[bytes]:
+        encoded = audit.auditing.applied(entry, applied, commands=self.operations, version=1)
+        assert encoded is not None
+        return encoded
+
+    def audit_threads(self, operations: int) -> None:
+        """Time what the audit threads do with some rounds: hashing and compression included, the disk is memory."""
+        for node, audit in zip((LEADER, FOLLOWER), self.audits, strict=True):
+            self.stages.time(node, AUDIT_THREAD, operations, audit.run)
+
+    def _answer(self, batch: Batch, applied: Applied, encoded: Sequence[bytes]) -> None:
+        for group, answers, body in zip(batch.groups, applied.answers, encoded, strict=True):
             assert group.origin is not None
-            self.outbox.answers(group.origin, answers)
+            self.outbox.answers(group.origin, answers, body)
         self.outbox.flush(NodeId(1), Effects())
 
     def timers(self) -> None:
@@ -201,9 +294,11 @@ def measure(*, connections: int, depth: int, rounds: int) -> dict[str, dict[str,
     gc.collect()
     gc.disable()
     try:
-        for _ in range(rounds):
+        for number in range(1, rounds + 1):
             bench.round()
             bench.timers()
+            if number % AUDIT_ROUNDS == 0:
+                bench.audit_threads(2 * bench.operations * AUDIT_ROUNDS)
     finally:
         gc.enable()
     results: dict[str, dict[str, float]] = {}
@@ -218,7 +313,10 @@ def run(options: argparse.Namespace) -> int:
     rows = [(node, stage, us) for node, stages in results.items() for stage, us in stages.items()]
     print(table(("node", "stage", "us/operation"), rows))
     # Each stage is there for the acquire and for the release: half the sum is an operation.
-    each = {node: sum(results[node].values()) / 2 for node in (LEADER, FOLLOWER)}
+    each = {
+        node: sum(us if name == AUDIT_THREAD else us / 2 for name, us in results[node].items())
+        for node in (LEADER, FOLLOWER)
+    }
     total = each[LEADER] + 2 * each[FOLLOWER]
     print(
         f"an operation: leader {each[LEADER]:.2f} us, follower {each[FOLLOWER]:.2f} us, three nodes {total:.2f} us; "

@@ -5,7 +5,7 @@ the simulator. `reader` reads a directory beside a running node, `names` says wh
 """
 
 from raftlock.audit.chain import CutRule
-from raftlock.audit.format import AuditDamaged, Recorded
+from raftlock.audit.format import AuditDamaged, Recorded, encode_results
 from raftlock.audit.log import AUDIT_DIRECTORY, AuditDisk, AuditLog, Finished, Keep
 
 __all__ = [
@@ -17,4 +17,5 @@ __all__ = [
     "Finished",
     "Keep",
     "Recorded",
+    "encode_results",
 ]

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import lz4.block
 from crc32c import crc32c
 
-from raftlock_wire.codec import pack, unpack
+from raftlock_wire.codec import array_header, pack, unpack
 from raftlock_wire.entry import Entry, EntryKind
 from raftlock_wire.errors import BadFrame
 from raftlock_wire.ids import Index, Term
@@ -52,10 +52,8 @@ class Recorded(NamedTuple):
     """One applied entry, as the audit takes it. Everything in it is immutable."""
 
     entry: Entry
-    answers: tuple[tuple[Any, ...], ...]
-    """Of each group, of each command: parallel to the entry's data."""
-    effects: tuple[tuple[Any, ...], ...]
-    """See raftlock_wire.effects."""
+    results: bytes
+    """Of a batch: `encode_results`. Empty for any other entry."""
     commands: int
     version: int
     """The state machine's version that interpreted the entry (decision 7)."""
@@ -188,10 +186,7 @@ def decode_block(data: bytes | memoryview, offset: int, *, file: str) -> tuple[b
 def encode_record(recorded: Recorded) -> bytes:
     """Return the record of an applied entry: its bytes as they stand in the log, and its results."""
     index, term, kind, stamp_us, wall_us, data = recorded.entry
-    results = b""
-    if kind is EntryKind.BATCH:
-        # One call into the packer for a whole batch, 0.1 us a command: no Python work a command (decision 15).
-        results = pack((recorded.answers, recorded.effects))
+    results = recorded.results
     head = _RECORD.pack(index, term, kind, stamp_us, wall_us, len(data), len(results))
     return b"".join((head, data, results))
 
@@ -211,6 +206,14 @@ def decode_records(raw: bytes, *, file: str, offset: int) -> Iterator[Record]:
         yield Record(
             Entry(Index(index), Term(term), _KINDS[kind], stamp_us, wall_us, data), results
         )
+
+
+def encode_results(answers: Sequence[bytes], effects: Sequence[tuple[Any, ...]]) -> bytes:
+    """Return the results of a batch: the answers to each of its groups as `pack` encodes them, and the effects.
+
+    `effects` are those of raftlock_wire.effects. The inverse of `decode_results`.
+    """
+    return b"".join((array_header(2), array_header(len(answers)), *answers, pack(effects)))
 
 
 def decode_results(results: bytes) -> tuple[Sequence[Any], Sequence[Any]]:

@@ -651,12 +651,12 @@ class Driver:
             self.applied_index = entry.index
             self.snapshots.applied(entry)
             count = sum(map(len, groups)) - 2 * len(groups)
-            self.auditing.applied(entry, applied, commands=count, version=version)
+            encoded = self.auditing.applied(entry, applied, commands=count, version=version)
             commands += count + 1
             if self.counters is not None:
                 self.counters.applied(entry.index)
             if self._serving:
-                self.leading.applied(self.table, batch, applied, self.clock.stamp_us)
+                self.leading.applied(self.table, batch, applied, encoded, self.clock.stamp_us)
             elif entry.index == self._serving_from:
                 self._serving = True
                 self.leading.leases.start_arming(self.table)

@@ -4,6 +4,8 @@ It owns the batcher, the reads, the leases and the push routes of one leadership
 network or elections: the driver tells it when leadership begins and ends.
 """
 
+from collections.abc import Sequence
+from itertools import repeat
 from typing import Any, NamedTuple
 
 from raftlock.locks import Applied, LockTable, RenewalClass
@@ -167,9 +169,9 @@ class Leading:
         else:
             self.requests -= 1
 
-    def _send(self, origin: Origin, answers: list[Any]) -> None:
+    def _send(self, origin: Origin, answers: list[Any], encoded: bytes | None = None) -> None:
         self.requests -= len(answers)
-        self._outbox.answers(origin, answers)
+        self._outbox.answers(origin, answers, encoded)
 
     def _answer(self, table: LockTable, read: Read, now_us: int) -> tuple[Any, ...]:
         request = read.request
@@ -194,8 +196,18 @@ class Leading:
 
     # what apply did
 
-    def applied(self, table: LockTable, batch: Batch | None, applied: Applied, now_us: int) -> None:
-        """Send back the results of an entry, and keep deadlines and routes as it says."""
+    def applied(
+        self,
+        table: LockTable,
+        batch: Batch | None,
+        applied: Applied,
+        encoded: Sequence[bytes] | None,
+        now_us: int,
+    ) -> None:
+        """Send back the results of an entry, and keep deadlines and routes as it says.
+
+        `encoded` are the answers to each group as `pack` encodes them, where the audit has done that.
+        """
         leases = self.leases
         if applied.granted:
             leases.granted(table, applied.granted, now_us)
@@ -208,8 +220,9 @@ class Leading:
         for session in applied.sessions_ended:
             leases.sessions.disarm(session)
         if batch is not None:
-            for group, answers in zip(batch.groups, applied.answers, strict=True):
-                self._group_applied(table, group, answers, now_us)
+            packed = repeat(None, len(batch.groups)) if encoded is None else encoded
+            for group, answers, body in zip(batch.groups, applied.answers, packed, strict=True):
+                self._group_applied(table, group, answers, body, now_us)
         for event in applied.events:
             self._push(event)
         for session in applied.sessions_ended:
@@ -217,7 +230,12 @@ class Leading:
             self.routes.pop(session, None)
 
     def _group_applied(
-        self, table: LockTable, group: Group, answers: list[Any], now_us: int
+        self,
+        table: LockTable,
+        group: Group,
+        answers: list[Any],
+        encoded: bytes | None,
+        now_us: int,
     ) -> None:
         if group.origin is None:
             for hook, answer in zip(group.hooks, answers, strict=True):
@@ -233,7 +251,7 @@ class Leading:
                     self._command_ended(table, request[3])
                 elif request[0] == Op.OPEN_SESSION and answer[1] == Status.OK:
                     self.routes[answer[3]] = group.origin
-        self._send(group.origin, answers)
+        self._send(group.origin, answers, encoded)
 
     def _own_applied(
         self, table: LockTable, hook: Any, answer: tuple[Any, ...], now_us: int

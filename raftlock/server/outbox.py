@@ -4,12 +4,13 @@ It owns the way from an Origin to a frame: straight to a connection of this node
 it. It must not know why an answer is what it is.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 from raftlock.server.effects import ClientFrame, Effects, PeerFrame
 from raftlock.server.origin import Origin
 from raftlock.server.peer_codec import encode_forward_result
-from raftlock_wire.codec import pack
+from raftlock_wire.codec import array_body_offset, array_header, pack
 from raftlock_wire.ids import NodeId
 from raftlock_wire.limits import FRAME_MESSAGES_MAX, SESSION_TTL_MS_MAX
 from raftlock_wire.messages import Event, Op
@@ -22,43 +23,62 @@ class Outbox:
     """What goes out to clients at the end of the turn."""
 
     def __init__(self) -> None:
-        self._messages: dict[Origin, list[Answer]] = {}
+        self._parts: dict[Origin, list[tuple[int, bytes]]] = {}
+        """In order, arrays of messages as `pack` encodes them, with their counts."""
 
-    def answers(self, origin: Origin, answers: list[Answer]) -> None:
-        """Add answers, each of which ends the attempt with its request id. The list is the outbox's from now on."""
+    def answers(self, origin: Origin, answers: list[Answer], encoded: bytes | None = None) -> None:
+        """Add answers, each of which ends the attempt with its request id.
+
+        `encoded` is the list as `pack` encodes it, where the audit has done that already.
+        """
         origin.in_flight -= len(answers)
         if origin.opening:
             note_attached(origin, answers)
-        known = self._messages.get(origin)
-        if known is None:
-            self._messages[origin] = answers
-        else:
-            known += answers
+        self._add(origin, answers, encoded)
 
     def event(self, origin: Origin, event: Answer) -> None:
         """Add a pushed event."""
         if event[1] == Event.SESSION_ENDED:
             origin.attached.discard(event[2])
-        self._messages.setdefault(origin, []).append(event)
+        self._add(origin, [event], None)
+
+    def _add(self, origin: Origin, messages: list[Answer], encoded: bytes | None) -> None:
+        parts = self._parts.setdefault(origin, [])
+        if len(messages) <= FRAME_MESSAGES_MAX:
+            parts.append((len(messages), pack(messages) if encoded is None else encoded))
+            return
+        for start in range(0, len(messages), FRAME_MESSAGES_MAX):
+            part = messages[start : start + FRAME_MESSAGES_MAX]
+            parts.append((len(part), pack(part)))
 
     def flush(self, leader_id: NodeId, effects: Effects) -> None:
-        """Move everything into the effects, one payload a connection."""
+        """Move everything into the effects: one payload a connection, or more where one would hold too many messages."""
+        leader = pack(leader_id)
         forwarded: dict[NodeId, list[tuple[int, bytes]]] = {}
-        for origin, messages in self._messages.items():
-            for start in range(0, len(messages), FRAME_MESSAGES_MAX):
-                part = (
-                    messages[start : start + FRAME_MESSAGES_MAX]
-                    if start
-                    else messages[:FRAME_MESSAGES_MAX]
-                )
-                payload = pack([leader_id, *part])
+        for origin, parts in self._parts.items():
+            for count, bodies in _frames(parts):
+                payload = b"".join((array_header(1 + count), leader, *bodies))
                 if origin.local:
                     effects.client_frames.append(ClientFrame(origin.conn_id, payload))
                 else:
                     forwarded.setdefault(origin.node, []).append((origin.conn_id, payload))
-        self._messages.clear()
+        self._parts.clear()
         for node, results in forwarded.items():
             effects.peer_frames.append(PeerFrame(node, encode_forward_result(results)))
+
+
+def _frames(parts: list[tuple[int, bytes]]) -> Iterator[tuple[int, list[memoryview]]]:
+    """Yield what each frame holds: how many messages, and their bytes without the headers of their arrays."""
+    total = 0
+    bodies: list[memoryview] = []
+    for count, encoded in parts:
+        if total + count > FRAME_MESSAGES_MAX:
+            yield total, bodies
+            total, bodies = 0, []
+        total += count
+        bodies.append(memoryview(encoded)[array_body_offset(encoded) :])
+    if total:
+        yield total, bodies
 
 
 def note_attached(origin: Origin, answers: list[Answer]) -> None:

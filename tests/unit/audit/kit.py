@@ -4,7 +4,7 @@ import random
 from collections.abc import Sequence
 from functools import cache
 
-from raftlock.audit import AuditLog, CutRule, Keep, Recorded
+from raftlock.audit import AuditLog, CutRule, Keep, Recorded, encode_results
 from raftlock.audit.format import parse_name
 from raftlock.audit.verify import Report, verify
 from raftlock.locks import LockTable
@@ -30,9 +30,9 @@ def records(seed: int = 1, length: int = 300, *, snapshot_open: bool = False) ->
         if snapshot_open and index == 1:
             table.begin_snapshot()
         entry = Entry(Index(index), Term(1), EntryKind.BATCH, stamp_us, wall_us, pack(groups))
-        answers = tuple(tuple(group) for group in applied.answers)
-        commands = sum(map(len, answers))
-        found.append(Recorded(entry, answers, tuple(applied.effects), commands, table.version))
+        results = encode_results([*map(pack, applied.answers)], applied.effects)
+        commands = sum(map(len, applied.answers))
+        found.append(Recorded(entry, results, commands, table.version))
     return found
 
 

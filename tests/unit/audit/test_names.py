@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from raftlock.audit import Recorded
-from raftlock.audit.format import Record, encode_record
+from raftlock.audit import encode_results
+from raftlock.audit.format import Record
 from raftlock.audit.names import rows_of
 from raftlock_wire.codec import pack
 from raftlock_wire.entry import Entry, EntryKind
@@ -21,9 +21,7 @@ def did(log: Log, op: Op, *fields: Any, everything: bool = False) -> list[dict[s
     entry = Entry(
         Index(log.index), Term(1), EntryKind.BATCH, 0, 1_700_000_000_000_001, pack(groups)
     )
-    answers = tuple(tuple(group) for group in log.last.answers)
-    encoded = encode_record(Recorded(entry, answers, tuple(log.last.effects), 1, 1))
-    results = encoded[len(encoded) - len(pack((answers, log.last.effects))) :]
+    results = encode_results([*map(pack, log.last.answers)], log.last.effects)
     rows = list(rows_of(Record(entry, results), everything=everything))
     assert all(row.pop("index") == log.index for row in rows)
     assert all(row.pop("time") == "2023-11-14T22:13:20.000001Z" for row in rows)
@@ -146,9 +144,7 @@ def test_every_command_has_its_names() -> None:
     for seed in range(12):
         held.clear()
         for recorded in records(seed):
-            encoded = encode_record(recorded)
-            results = encoded[len(encoded) - len(pack((recorded.answers, recorded.effects))) :]
-            for row in rows_of(Record(recorded.entry, results)):
+            for row in rows_of(Record(recorded.entry, recorded.results)):
                 operation, token = row["operation"], row.get("token")
                 if operation == "offer" or (
                     operation == "acquire" and row["status"] == "OK" and "repeated" not in row

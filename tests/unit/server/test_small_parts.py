@@ -3,6 +3,8 @@
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from raftlock.locks import LockTable
 from raftlock.server.auditing import Auditing
@@ -161,6 +163,24 @@ def test_frames_to_a_client_are_bounded(count: int) -> None:
     frames = [unpack(f.payload, array_count_max=1 << 20)[1:] for f in effects.client_frames]
     assert [m[0] for frame in frames for m in frame] == list(range(count))
     assert max(map(len, frames)) <= FRAME_MESSAGES_MAX
+
+
+@given(lengths=st.lists(st.integers(0, FRAME_MESSAGES_MAX + 1), max_size=5))
+def test_what_is_gathered_is_cut_into_frames_in_its_order(lengths: list[int]) -> None:
+    """However the answers came together, encoded already or not: all of them, in order, in bounded frames."""
+    outbox, effects, of = Outbox(), Effects(), origin()
+    first = 0
+    for number, length in enumerate(lengths):
+        answers = [(i, 0, True) for i in range(first, first + length)]
+        known = number % 2 and length <= FRAME_MESSAGES_MAX
+        outbox.answers(of, answers, pack(answers) if known else None)
+        first += length
+    outbox.flush(NodeId(3), effects)
+
+    frames = [unpack(f.payload, array_count_max=1 << 20) for f in effects.client_frames]
+    assert [leader for leader, *_ in frames] == [3] * len(frames)
+    assert [m[0] for _, *messages in frames for m in messages] == list(range(first))
+    assert all(1 <= len(frame) - 1 <= FRAME_MESSAGES_MAX for frame in frames)
 
 
 # connections
