@@ -85,7 +85,7 @@ class SimNode:
         """Whether a snapshot of a leader was ever installed here, or begun to be."""
         self.store: NodeStore | None = None
         self.driver: Driver | None = None
-        self._durable_index = 0
+        self._durable = (0, 0)
         self._last_index = 0
         self.life = 0
         """Grows at each start and crash: what was under way for an earlier life is void."""
@@ -144,13 +144,16 @@ class SimNode:
         return int(ahead_us / self._rate)
 
     @property
-    def durable_index(self) -> int:
-        """Return up to which index this node's disk has the log; of one that is down, what it had."""
-        if self.out_of_service:
-            return 0
+    def durable(self) -> tuple[int, int]:
+        """Return up to which index this node's disk has the log, and the term of that entry.
+
+        Of a node that is down it is what the disk had, also where that was damaged or replaced since: the leader may
+        have been told so before.
+        """
         if self.driver is not None:
-            self._durable_index = self.driver.raft.state.durable_index
-        return self._durable_index
+            state = self.driver.raft.state
+            self._durable = (state.durable_index, state.log.term_at(state.durable_index) or 0)
+        return self._durable
 
     # life
 
@@ -248,7 +251,7 @@ class SimNode:
         self._world.note(f"n{self.node_id} {how}")
         self.life += 1
         # Looked at once more while the process is there.
-        self._durable_index = self.durable_index
+        self._durable = self.durable
         if self.driver is not None:
             self._last_index = self.driver.raft.last_index
             self.led = self.driver.is_leader
@@ -265,7 +268,7 @@ class SimNode:
         self.disk = FaultyDisk(rng=self._world.stream(f"disk {self.node_id} {now_us}"))
         self.audit_disk = FaultyDisk(rng=self._world.stream(f"audit disk {self.node_id} {now_us}"))
         self.rotten = False
-        self._durable_index = self._last_index = 0
+        self._last_index = 0
         self.out_of_service = ""
 
     def pause(self) -> None:

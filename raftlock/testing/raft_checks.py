@@ -202,7 +202,14 @@ class RaftChecks:
     def _check_durable(self, leader: SimNode, index: int) -> None:
         assert leader.driver is not None
         voters = leader.driver.raft.state.voters
-        have = sorted(v for v in voters if self._nodes[v].durable_index >= index)
+        term = leader.driver.raft.state.log.term_at(index)
+        assert term is not None
+        have = []
+        for voter in sorted(voters):
+            durable_index, durable_term = self._nodes[voter].durable
+            # A disk whose last entry is of an older term holds another entry at this index, if any.
+            if durable_index >= index and durable_term >= term:
+                have.append(voter)
         if len(have) * 2 <= len(voters):
             raise Violation(
                 "durable on a majority",
