@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from bench import cost
 from bench.__main__ import COMMANDS, main
 from bench.compare import ratios
 from bench.report import count, positive, table, write
@@ -101,3 +102,33 @@ def test_unknown_workload_names_what_is_allowed(
 
     said = capsys.readouterr().err
     assert (code, "'fast' is none of pipelined, closed_1000" in said) == (2, True)
+
+
+def test_a_variant_is_compared_with_the_base_of_its_own_round() -> None:
+    """The median of the rounds' ratios, not a ratio of medians: noise that hits a whole round cancels out."""
+
+    def one(rate: int, spent_us: float) -> dict[str, object]:
+        return {
+            "operations_per_second": rate,
+            "p50_ms": 1.0,
+            "p99_ms": 2.0,
+            "nodes_us_per_operation": spent_us,
+        }
+
+    rounds = [
+        {"all on": {"w": one(base, 10.0)}, "audit off": {"w": one(off, 9.0)}}
+        for base, off in [(100, 110), (50, 60), (200, 210)]
+    ]
+
+    found = cost.compare(rounds, "w")["audit off"]
+
+    assert found == {
+        "operations_per_second": 110,
+        "least": 60,
+        "most": 210,
+        "operations_per_second_ratio": 1.1,
+        "nodes_us_per_operation_ratio": 0.9,
+        "p50_ms": 1.0,
+        "p99_ms": 2.0,
+        "nodes_us_per_operation": 9.0,
+    }
