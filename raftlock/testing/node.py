@@ -1,6 +1,7 @@
 """One simulated node: the production driver and storage around a simulated disk and clock."""
 
 import dataclasses
+import errno
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -388,7 +389,7 @@ class SimNode:
             return
         except (StorageError, OSError) as error:
             # A node whose disk fails ends; so it does here (decision 12).
-            if "input/output" in str(error):
+            if f"[Errno {errno.EIO}]" in str(error):
                 self._world.saw("a node ends because a sync failed")
             self.kill(f"ends: {error}")
             return
