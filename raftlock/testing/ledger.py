@@ -1,23 +1,9 @@
 """A ledger of seeds that were run: one JSON object a line, by source and profile, so that a long run goes on later."""
 
-import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-
-import raftlock
-import raftlock_wire
-
-
-def source_id() -> str:
-    """Return a hash of the source that runs: what a commit names, and also right when something is not committed."""
-    digest = hashlib.sha256()
-    for package in (raftlock, raftlock_wire):
-        root = Path(str(package.__file__)).parent
-        for path in sorted(root.rglob("*.py")):
-            digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes())
-    return digest.hexdigest()[:12]
 
 
 class Ledger:

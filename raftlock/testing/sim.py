@@ -4,6 +4,7 @@ Exit codes: 0 all well, 127 a crash, 128 liveness, 129 safety, 1 a rare situatio
 """
 
 import argparse
+import hashlib
 import json
 import sys
 import time
@@ -13,11 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from raftlock.testing import situations
-from raftlock.testing.ledger import Ledger, source_id
+from raftlock.testing.ledger import Ledger
 from raftlock.testing.profiles import PROFILES, Fault
 from raftlock.testing.run import SeedResult, run_seed
 from raftlock.testing.shrink import shrink
+from raftlock.testing.sources import source_id
 
+THIS = "raftlock.testing.sim"
 EXIT_RARE, EXIT_CRASH, EXIT_LIVENESS, EXIT_SAFETY = 1, 127, 128, 129
 CODES = {"crash": EXIT_CRASH, "liveness": EXIT_LIVENESS, "safety": EXIT_SAFETY}
 SHRINK_RUNS_MAX = 200
@@ -70,6 +73,9 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument(
         "--situations", action="store_true", help="print how often each rare situation was met"
+    )
+    parser.add_argument(
+        "--json", type=Path, metavar="FILE", help="write what the whole run showed here"
     )
     parser.add_argument(
         "--require-all", action="store_true", help="fail unless every rare situation was met"
@@ -159,6 +165,32 @@ def _summary(lines: Sequence[dict[str, Any]], ran: int, took_s: float) -> str:
     )
 
 
+def evidence(profile: str, source: str, lines: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return what a run showed, small enough to keep beside the code: totals, failures, rare situations."""
+    ordered = sorted(lines, key=lambda line: int(line["seed"]))
+    counts, seeds = situations.total(line["situations"] for line in ordered)
+    keys = ("events", "elections", "crashes", "granted")
+    hashes = "".join(line["trace_hash"] for line in ordered)
+    return {
+        "profile": profile,
+        "source": source,
+        "seeds": len(ordered),
+        "first_seed": ordered[0]["seed"],
+        "last_seed": ordered[-1]["seed"],
+        "failed": [
+            {key: line[key] for key in ("seed", "kind", "invariant", "failure")}
+            for line in ordered
+            if line["failure"]
+        ],
+        "simulated_hours": round(sum(line["simulated_us"] for line in ordered) / 3.6e9, 3),
+        "processor_hours": round(sum(line["took_s"] for line in ordered) / 3_600, 3),
+        **{key: sum(line[key] for line in ordered) for key in keys},
+        "hash_of_all_traces": hashlib.sha256(hashes.encode()).hexdigest(),
+        "never_met": situations.missing(counts),
+        "situations": {name: [counts[name], seeds[name]] for name in situations.SITUATIONS},
+    }
+
+
 def main() -> int:
     """Run the seeds that the command line names. Return the exit code."""
     options = _arguments()
@@ -166,8 +198,9 @@ def main() -> int:
         if path is not None:
             path.write_text("")
     ledger = None
+    source = source_id(THIS)
     if options.resume is not None:
-        ledger = Ledger(options.resume, source=source_id(), profile=options.profile)
+        ledger = Ledger(options.resume, source=source, profile=options.profile)
     done = {} if ledger is None else {s: ledger.done[s] for s in options.seeds if s in ledger.done}
     lines = list(done.values())
     todo = [seed for seed in options.seeds if seed not in done]
@@ -195,6 +228,9 @@ def main() -> int:
                 ]
             )
         )
+    if options.json is not None:
+        text = json.dumps(evidence(options.profile, source, lines), indent=1)
+        options.json.write_text(text + "\n")
     missing = situations.missing(counts)
     if options.require_all and missing:
         print(f"never met: {', '.join(missing)}")
