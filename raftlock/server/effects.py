@@ -47,3 +47,22 @@ class Effects:
     notices: list[Notice] = field(default_factory=list)
     wake_us: int = 0
     """Monotonic time of the next turn, if nothing happens before."""
+
+    def notice(self, event: str, **fields: int | str) -> None:
+        """Add something that an operator wants to know."""
+        self.notices.append(Notice(event, fields))
+
+    def take(self, wake_us: int) -> "Effects":
+        """Return everything so far, and begin anew: who adds to these effects goes on with the same object."""
+        taken = Effects(
+            client_frames=self.client_frames,
+            client_closes=self.client_closes,
+            peer_frames=self.peer_frames,
+            jobs=self.jobs,
+            audit_jobs=self.audit_jobs,
+            notices=self.notices,
+            wake_us=wake_us,
+        )
+        self.client_frames, self.client_closes, self.peer_frames = [], [], []
+        self.jobs, self.audit_jobs, self.notices = [], [], []
+        return taken

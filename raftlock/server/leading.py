@@ -1,7 +1,7 @@
 """What only a leader does: it lets requests in, keeps their leases, and sends results and events back.
 
-It owns the batcher, the reads, the leases and the push routes of one leadership. It must not know about the disk, the
-network or elections: the driver tells it when leadership begins and ends.
+It owns the batcher, the reads, the leases and the push routes of one leadership, and whether it serves. It must not know
+about the disk, the network or elections: the driver tells it when leadership begins and ends.
 """
 
 from collections.abc import Sequence
@@ -16,6 +16,7 @@ from raftlock.server.origin import Origin
 from raftlock.server.outbox import Outbox
 from raftlock.server.reads import Read, Reads, Renewal, RenewItem, Waiting
 from raftlock.telemetry.counters import Counters
+from raftlock_wire.ids import Index
 from raftlock_wire.messages import Event, Op
 from raftlock_wire.status import Status
 
@@ -39,6 +40,10 @@ class Leading:
         self.batcher = Batcher()
         self.reads = Reads()
         self.leases = Leases()
+        self.serves_from: Index | None = None
+        """The first entry of the own term; None: this node does not lead."""
+        self.serving = False
+        """Whether that entry is applied, so that the table may be spoken for (L5)."""
         self.routes: dict[int, Origin] = {}
         """Session to the connection that last spoke for it: a hint, for pushed events (R6)."""
         self.ordinary = 0
@@ -313,6 +318,11 @@ class Leading:
         self.leases.begin(elected_us)
         self._sweeps_in_flight = 0
 
+    def serve(self, table: LockTable) -> None:
+        """Begin to answer: the first entry of the own term is applied (L5)."""
+        self.serving = True
+        self.leases.start_arming(table)
+
     def end(self, appended: list[Batch]) -> None:
         """Answer everything that is open: UNKNOWN for what was appended, "not taken" for the rest (R4)."""
         if self._counters is not None:
@@ -332,6 +342,8 @@ class Leading:
         self.leases.end()
         self.ordinary = self.requests = 0
         self._sweeps_in_flight = 0
+        self.serving = False
+        self.serves_from = None
 
     def _give_up(self, group: Group, *, appended: bool) -> None:
         status = Status.UNKNOWN if appended else Status.NO_QUORUM

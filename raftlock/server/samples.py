@@ -98,7 +98,7 @@ def _consensus(found: Found, node: "Node", driver: Driver) -> None:
     found["raftlock_queue_length"] = {
         (name,): length for name, length in driver.queue_lengths().items()
     }
-    found["raftlock_wal_room"] = {_ONE: int(driver.segment_room)}
+    found["raftlock_wal_room"] = {_ONE: int(driver.writing.room)}
 
 
 def _table(found: Found, driver: Driver) -> None:

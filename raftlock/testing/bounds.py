@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager
 from unittest.mock import patch
 
 from raftlock.locks import handover
-from raftlock.server import batcher, driver, leases, snapshots
+from raftlock.server import applying, batcher, leases, snapshots
 from raftlock_wire import limits
 
 SMALL: tuple[tuple[object, str, tuple[int, ...]], ...] = (
@@ -19,7 +19,7 @@ SMALL: tuple[tuple[object, str, tuple[int, ...]], ...] = (
     (leases, "ARM_SLICE", (1, 4, 2_000)),
     (leases, "EXPIRIES_PER_ENTRY_MAX", (2, 5, 2_000)),
     (batcher, "BATCH_COMMANDS_MAX", (3, 10, 16_384)),
-    (driver, "APPLY_COMMANDS_MAX", (5, 50, 20_000)),
+    (applying, "APPLY_COMMANDS_MAX", (5, 50, 20_000)),
     (snapshots, "PART_SIZE", (200, 2_000, 256 << 10)),
 )
 BUSY: tuple[tuple[object, str, tuple[int, ...]], ...] = ((limits, "ORDINARY_REQUESTS_MAX", (3, 8)),)

@@ -20,6 +20,7 @@ from raftlock.server.clients import Clients
 from raftlock.server.driver import Driver
 from raftlock.server.leading import Leading
 from raftlock.server.leases import Leases
+from raftlock.server.writing import Writing
 from raftlock.testing.promise_checks import PromiseChecks, is_there
 from raftlock.testing.world import World
 from raftlock_wire.messages import GrantState
@@ -211,17 +212,17 @@ def _leaders(world: World) -> list[tuple[Any, str, Note]]:
             saw("a lease of the logged class ends after a change of leader")
 
     def hold_back(driver: Driver, *_: Any) -> None:
-        if driver._unserved:
+        if driver.front.unserved_count:
             saw("a new leader holds requests until it serves")
 
-    def guard_disk(driver: Driver, _: int) -> None:
-        if not driver._segment_room:
+    def try_room(writing: Writing, _: int) -> None:
+        if not writing.room:
             saw("a node is without room for the next segment")
 
     def hand_over(driver: Driver, now_us: int) -> None:
-        since = driver._writing_since_us
+        since = driver.writing.since_us
         stuck = since is not None and now_us - since > driver.config.stall_us
-        if driver.is_leader and (stuck or not driver._segment_room):
+        if driver.is_leader and (stuck or not driver.writing.room):
             saw("a leader hands over because of its disk")
 
     def overloaded(_: Any, reason: str) -> None:
@@ -237,8 +238,8 @@ def _leaders(world: World) -> list[tuple[Any, str, Note]]:
         (Leading, "_keep_alive", keep_alive),
         (Leading, "end", end),
         (Clients, "leader_lost", leader_lost),
-        (Driver, "_apply", hold_back),
-        (Driver, "_guard_disk", guard_disk),
+        (Driver, "_leader_changed", hold_back),
+        (Writing, "try_room", try_room),
         (Driver, "hand_over", hand_over),
         (door, "overloaded", overloaded),
     ]

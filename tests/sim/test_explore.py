@@ -108,7 +108,7 @@ def _served_at_once(
     self: Driver, wall_us: int, inner: Callable[..., None] = Driver._elected
 ) -> None:
     inner(self, wall_us)
-    self._serving = True
+    self.leading.serving = True
 
 
 def _offers_are_in_session(

@@ -47,8 +47,8 @@ PURE = [
     *(
         f"raftlock/server/{name}.py"
         for name in (
-            "audit_jobs", "auditing", "batcher", "clients", "door", "driver", "effects", "handshake", "jobs", "leading", "lease_clock", "leases",
-            "origin", "outbox", "peer_codec", "reads", "snapshots", "timers",
+            "applying", "audit_jobs", "auditing", "batcher", "clients", "door", "driver", "effects", "front", "handshake", "jobs", "leading",
+            "lease_clock", "leases", "origin", "outbox", "peer_codec", "proposals", "reads", "snapshots", "timers", "writing",
         )
     ),
 ]  # fmt: skip

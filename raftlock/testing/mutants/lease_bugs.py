@@ -15,7 +15,7 @@ BUGS: tuple[Mutant, ...] = (
             Edit(
                 f"{_DRIVER}._elected",
                 "    if not self.table.initialised:",
-                "    self._serving = self.table.initialised\n"
+                "    self.leading.serving = self.table.initialised\n"
                 "    self.leading.leases.start_arming(self.table)\n"
                 "    if not self.table.initialised:",
             ),
@@ -142,8 +142,8 @@ BUGS: tuple[Mutant, ...] = (
             ),
             Edit(
                 f"{_DRIVER}.turn",
-                "self._take_clients(stamp_us, now_us)",
-                "self._take_clients(early_us, now_us)",
+                "self.front.turn(self.table, stamp_us, now_us)",
+                "self.front.turn(self.table, early_us, now_us)",
             ),
         ),
         profiles=("default", "clock"),

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from raftlock.server import driver as driver_module
+from raftlock.server import front
 from raftlock_wire import limits
 from raftlock_wire.codec import pack
 from raftlock_wire.messages import Event, Op
@@ -241,7 +241,7 @@ def test_ordinary_requests_are_refused_beyond_their_budget(monkeypatch: pytest.M
 
 def test_all_requests_together_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each item of a renew counts; beyond the bound everything is OVERLOADED, and nothing is lost of the count."""
-    monkeypatch.setattr(driver_module, "REQUESTS_MAX", 10)
+    monkeypatch.setattr(front, "REQUESTS_MAX", 10)
     nodes, conn = one_node()
     nodes.slow_disks = {1}
     session_less = [("r", i) for i in range(1, 10)]

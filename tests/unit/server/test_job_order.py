@@ -12,10 +12,9 @@ def test_a_term_is_written_before_a_snapshot_of_it_is_installed() -> None:
     under_way = Write(1, HardState(Term(1), NodeId(2)), ())
     waiting = Write(2, HardState(Term(7), NodeId(0)), ())
     driver.raft.state.write_number = 2
-    driver._writes.append(under_way)
-    driver._start_write(0)
+    driver.writing.write(under_way, 0)
     driver.turn(1_000, 1)
-    driver._writes.append(waiting)
+    driver.writing.write(waiting, 1_000)
     meta = SnapshotMeta(Index(5), Term(7), 0, 0, members_of(3).encode(), 10, b"h" * 32)
     driver.job_done(WriteJob((under_way,)), WriteDone(1, spare_is_ready=True))
     driver.job_done(StoreChunkJob(1, meta, 0, b"0123456789", True), None)
