@@ -351,6 +351,6 @@ class Acquire:
         self._state = _State.DONE
         if self._ask is not None and not self._ask.over:
             self.client.asking.finish(self._ask)
-        if self._session is not None and self._session.slots.get(self.slot) is self:
-            del self._session.slots[self.slot]
+        if self._session is not None:
+            self._session.slots.give_back(self.slot, self)
         self._on_done(result)

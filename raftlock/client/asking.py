@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from raftlock.client.errors import OutcomeUnknown, TooManyRequests, Unavailable
+from raftlock.client.timetable import Timetable
 from raftlock_wire.status import Status
 
 Request = tuple[Any, ...]
@@ -62,6 +63,8 @@ class Asking:
     def __init__(self, rng: Rng) -> None:
         self._rng = rng
         self._asks: dict[Ask, None] = {}
+        self._due: Timetable[Ask] = Timetable()
+        """When each ask has work: what `_due_us` says of it, kept up by `_look_again`."""
         self._attempts: dict[int, Ask] = {}
         self._next_id = 1
         self.connected = False
@@ -72,7 +75,7 @@ class Asking:
         A host that vanished closes nothing, and neither does a process that is stopped: asking again over the same
         connection would go on until the kernel gives it up, a quarter of an hour later.
         """
-        self.attached: set[int] = set()
+        self._attached: set[int] = set()
         self.outbox: list[Request] = []
         self.now_us = 0
         """The client's clock, as it was when the client was last called."""
@@ -85,6 +88,7 @@ class Asking:
         ask.due_us = now_us
         self._asks[ask] = None
         self._try(ask, now_us)
+        self._look_again(ask)
         return ask
 
     def bounded(
@@ -111,6 +115,7 @@ class Asking:
         """Stop asking."""
         ask.over = True
         self._asks.pop(ask, None)
+        self._due.drop(ask)
         self._attempts.pop(ask.request_id, None)
         ask.request_id = 0
 
@@ -122,17 +127,17 @@ class Asking:
             ask.parked = False
             ask.due_us = now_us
             self._try(ask, now_us)
+            self._look_again(ask)
 
     def park(self, ask: Ask) -> None:
         """Wait for an event instead of asking again."""
         ask.parked = True
         self._attempts.pop(ask.request_id, None)
         ask.request_id = 0
+        self._look_again(ask)
 
     def _try(self, ask: Ask, now_us: int) -> None:
-        if not self.connected or ask.request_id or ask.parked or ask.due_us > now_us:
-            return
-        if ask.session and ask.session not in self.attached:
+        if ask.request_id or ask.due_us > now_us or not self._may_go(ask):
             return
         request_id = self._next_id
         self._next_id += 1
@@ -142,6 +147,26 @@ class Asking:
         ask.attempts += 1
         self._attempts[request_id] = ask
         self.outbox.append(ask.build(request_id))
+
+    def _may_go(self, ask: Ask) -> bool:
+        """Return whether the connection, as it is, would carry an attempt."""
+        carried = not ask.session or ask.session in self._attached
+        return self.connected and not ask.parked and carried
+
+    def _due_us(self, ask: Ask) -> int | None:
+        """Return when `tick` has work with an ask: its end, an attempt's, or the next attempt."""
+        end_us = ask.until_us
+        if ask.request_id:
+            next_us = ask.sent_us + ATTEMPT_TIMEOUT_US
+        elif self._may_go(ask):
+            next_us = ask.due_us
+        else:
+            return end_us
+        return next_us if end_us is None else min(next_us, end_us)
+
+    def _look_again(self, ask: Ask) -> None:
+        if not ask.over:
+            self._due.keep(ask, self._due_us(ask))
 
     def answer(self, message: Answer, now_us: int) -> None:
         """Take an answer. One to an attempt that was given up says nothing."""
@@ -153,6 +178,7 @@ class Asking:
             self.finish(ask)
         elif not ask.parked and not ask.request_id:
             self._later(ask, message, now_us)
+            self._look_again(ask)
 
     def _later(self, ask: Ask, message: Answer, now_us: int) -> None:
         pause_us = ask.backoff_us
@@ -162,25 +188,51 @@ class Asking:
         # Jitter, so that clients that failed together do not come back together.
         ask.due_us = now_us + int(pause_us * (0.5 + self._rng.random()))
 
+    # the connection
+
     def heard(self, now_us: int) -> None:
         """Learn that something came over the connection."""
         self._heard_us = now_us
         self.silent = False
 
+    def got_connection(self) -> None:
+        """Learn that there is a connection, which carries no session yet."""
+        self.connected = True
+        for ask in self._asks:
+            self._look_again(ask)
+
+    def attach(self, session: int) -> None:
+        """Learn that the connection carries a session: what names it goes out from here on."""
+        self._attached.add(session)
+        self._look_again_at(session)
+
+    def detach(self, session: int) -> None:
+        """Learn that the connection does not carry a session."""
+        self._attached.discard(session)
+        self._look_again_at(session)
+
+    def _look_again_at(self, session: int) -> None:
+        for ask in self._asks:
+            if ask.session == session:
+                self._look_again(ask)
+
     def lost_connection(self, now_us: int) -> None:
         """Learn that the connection is gone: what had no answer is asked again over the next one."""
         self.connected = False
         self.silent = False
-        self.attached.clear()
+        self._attached.clear()
         self.outbox.clear()
         self._attempts.clear()
         for ask in self._asks:
             ask.request_id = 0
             ask.due_us = now_us
+            self._look_again(ask)
+
+    # time
 
     def tick(self, now_us: int) -> None:
         """Send what is due, give up what is over, and repeat what was not answered in time."""
-        for ask in list(self._asks):
+        for ask in self._due.take_due(now_us):
             if ask.over:
                 continue
             if ask.until_us is not None and now_us >= ask.until_us:
@@ -194,19 +246,8 @@ class Asking:
                 ask.request_id = 0
                 ask.due_us = now_us
             self._try(ask, now_us)
+            self._look_again(ask)
 
     def next_deadline_us(self) -> int | None:
         """Return when `tick` has work, or None."""
-        times = []
-        for ask in self._asks:
-            if ask.until_us is not None:
-                times.append(ask.until_us)
-            if ask.request_id:
-                times.append(ask.sent_us + ATTEMPT_TIMEOUT_US)
-            elif (
-                self.connected
-                and not ask.parked
-                and (not ask.session or ask.session in self.attached)
-            ):
-                times.append(ask.due_us)
-        return min(times, default=None)
+        return self._due.next_us()

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from raftlock.client.asking import Answer, Ask, Asking, Result
 from raftlock.client.errors import OutcomeUnknown, Unavailable
 from raftlock.client.handles import Handle, HandleState, margin_us
+from raftlock.client.timetable import Timetable
 from raftlock_wire.limits import RENEW_ITEMS_MAX
 from raftlock_wire.messages import Op
 from raftlock_wire.status import Status
@@ -26,6 +27,13 @@ class Leases:
         self._session_ttl_us = session_ttl_ms * 1_000
         self._session_alive_us = session_alive_us
         self._held: dict[Handle, None] = {}
+        self._of_token: dict[int, Handle] = {}
+        self._living: dict[int, dict[Handle, None]] = {}
+        """By session: the handles whose deadline is the session's, as it stands."""
+        self._deadlines: Timetable[Handle] = Timetable()
+        """Those of all other handles."""
+        self._renewals: Timetable[Handle] = Timetable()
+        """When each lease of its own is to be renewed, while no renewal of it is under way."""
 
     @property
     def held(self) -> list[Handle]:
@@ -36,6 +44,10 @@ class Leases:
         """Return the handles that live in a session."""
         return [h for h in self._held if h.in_session and h.session == session_id]
 
+    def of_token(self, token: int) -> Handle | None:
+        """Return the handle that is held under a token."""
+        return self._of_token.get(token)
+
     def deadline_us(self, handle: Handle) -> int:
         """Return until when a handle may be believed: a lock in a session has its session's deadline, as it stands."""
         if not handle.in_session or handle.frozen:
@@ -45,12 +57,45 @@ class Leases:
     def add(self, handle: Handle) -> None:
         """Keep a handle, and renew it if it has a lease of its own."""
         self._held[handle] = None
+        self._of_token[handle.token] = handle
+        self._look_again(handle)
+
+    def _drop(self, handle: Handle) -> None:
+        """Keep a handle no longer, if it is kept."""
+        self._held.pop(handle, None)
+        if self._of_token.get(handle.token) is handle:
+            del self._of_token[handle.token]
+        self._live(handle, lives=False)
+        self._deadlines.drop(handle)
+        self._renewals.drop(handle)
+
+    def _look_again(self, handle: Handle) -> None:
+        """Keep the times of a handle, as they are now: whatever changes a handle ends with this."""
+        if handle not in self._held:
+            return
+        lives = handle.in_session and not handle.frozen
+        self._live(handle, lives=lives)
+        self._deadlines.keep(handle, None if lives else self.deadline_us(handle))
+        renews = handle.renews and not handle.in_session and not handle.frozen
+        self._renewals.keep(
+            handle, handle.next_renew_us if renews and not handle.renew_id else None
+        )
+
+    def _live(self, handle: Handle, *, lives: bool) -> None:
+        """Let a handle's deadline be its session's, or not."""
+        if lives:
+            self._living.setdefault(handle.session, {})[handle] = None
+        elif (living := self._living.get(handle.session)) is not None:
+            living.pop(handle, None)
+            if not living:
+                del self._living[handle.session]
 
     def freeze(self, handle: Handle) -> None:
         """Keep the deadline that a handle has, for good: its lease runs out (ENDING)."""
         if not handle.frozen:
             handle.own_deadline_us = self.deadline_us(handle)
             handle.frozen = True
+            self._look_again(handle)
 
     def lose(self, handle: Handle, why: str, *, release_owed: bool = True) -> None:
         """Count a handle as lost, and say so. It is not released here: only when its body has ended (L11)."""
@@ -59,7 +104,7 @@ class Leases:
         handle.state = HandleState.LOST
         handle.why_lost = why
         handle.release_owed = release_owed
-        self._held.pop(handle, None)
+        self._drop(handle)
         if handle.on_lost is not None:
             handle.on_lost(handle)
 
@@ -68,23 +113,17 @@ class Leases:
         for handle in self._held:
             if not handle.in_session and handle.session == session_id:
                 handle.next_renew_us = self._asking.now_us
+                self._look_again(handle)
 
     def renew_due(self, now_us: int) -> None:
-        due = [
-            h
-            for h in self._held
-            if not h.in_session
-            and h.renews
-            and not h.frozen
-            and not h.renew_id
-            and h.next_renew_us <= now_us
-        ]
+        """Renew what is due, in as few requests as hold it."""
+        if not self._asking.connected:
+            return
+        due = self._renewals.take_due(now_us)
         for start in range(0, len(due), RENEW_ITEMS_MAX):
             self._renew(due[start : start + RENEW_ITEMS_MAX], now_us)
 
     def _renew(self, handles: list[Handle], now_us: int) -> None:
-        if not self._asking.connected:
-            return
         items = [(h.resource, h.token) for h in handles]
 
         def renewed(ask: Ask, answer: Answer, sent_us: int) -> bool:
@@ -94,6 +133,7 @@ class Leases:
                 handle.renew_id = 0
                 handle.next_renew_us = sent_us + handle.ttl_us // 3
                 self._renewed(handle, item, sent_us)
+                self._look_again(handle)
             return True
 
         def retry(ask: Ask) -> bool:
@@ -103,6 +143,7 @@ class Leases:
                 handle.next_renew_us = self._asking.now_us + min(
                     RENEW_RETRY_US, handle.ttl_us // 10
                 )
+                self._look_again(handle)
             return True
 
         for handle in handles:
@@ -146,7 +187,7 @@ class Leases:
         handle.release_owed = False
         if handle.state is HandleState.HELD:
             handle.state = HandleState.RELEASED
-            self._held.pop(handle, None)
+            self._drop(handle)
         self._ask_release(handle.resource, handle.token, done, now_us, self._lease_end_us(handle))
 
     def release_token(
@@ -200,6 +241,7 @@ class Leases:
             shorter = now_us + ttl_us - margin_us(ttl_us)
             handle.own_deadline_us = min(handle.own_deadline_us, shorter)
         handle.count_ttl()
+        self._look_again(handle)
 
         def answered(ask: Ask, answer: Answer, sent_us: int) -> bool:
             del ask
@@ -216,6 +258,7 @@ class Leases:
                 deadline = sent_us + handle.ttl_us - margin_us(handle.ttl_us)
                 handle.own_deadline_us = max(handle.own_deadline_us, deadline)
             handle.next_renew_us = self._asking.now_us
+            self._look_again(handle)
             done(answer)
             return True
 
@@ -232,23 +275,25 @@ class Leases:
         for handle in self.held:
             if handle.in_session:
                 handle.state = HandleState.RELEASED
-                del self._held[handle]
+                self._drop(handle)
             elif handle.renews:
                 self.release(handle, now_us)
 
     def expire(self, now_us: int) -> None:
         """Lose what is past its deadline."""
-        for handle in self.held:
+        due = self._deadlines.take_due(now_us)
+        if any(now_us >= self._session_alive_us(session) for session in self._living):
+            # A session ends for all that lives in it: then all are looked at, in the order in which they were got.
+            due = self.held
+        for handle in due:
             if now_us >= self.deadline_us(handle):
                 self.lose(handle, "its deadline passed")
+            self._look_again(handle)
 
     def due_us(self) -> list[int]:
         """Return when `expire` and `renew_due` have work."""
-        times = [self.deadline_us(handle) for handle in self._held]
+        times = [self._session_alive_us(session) for session in self._living]
+        own = [self._deadlines.next_us()]
         if self._asking.connected:
-            times += [
-                h.next_renew_us
-                for h in self._held
-                if not h.in_session and h.renews and not h.frozen and not h.renew_id
-            ]
-        return times
+            own.append(self._renewals.next_us())
+        return times + [time for time in own if time is not None]

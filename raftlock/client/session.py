@@ -31,7 +31,7 @@ class ClientSession:
             refused=self._session_refused,
         )
         self._leases = self._sessions.leases
-        self._waiting: list[Acquire] = []
+        self._waiting: dict[Acquire, None] = {}
         """Those that wait for a session."""
         self.leader_id = 0
         self.node_id = 0
@@ -55,7 +55,7 @@ class ClientSession:
         self.asking.now_us = now_us
         self.node_id = hello_answer[5]
         self.nodes = dict(hello_answer[6])
-        self.asking.connected = True
+        self.asking.got_connection()
         self._sessions.connected(now_us)
         self.tick(now_us)
 
@@ -94,30 +94,27 @@ class ClientSession:
         if self._sessions.open is not None:
             self._begin(session, wanted, now_us)
         else:
-            self._waiting.append(wanted)
+            self._waiting[wanted] = None
 
     def forget(self, acquire: Acquire) -> None:
         """Drop an acquire that waits for a session: it was never asked."""
-        if acquire in self._waiting:
-            self._waiting.remove(acquire)
+        self._waiting.pop(acquire, None)
 
     def _begin(self, session: SessionView, acquire: Acquire, now_us: int) -> None:
-        slot = next((s for s in range(SLOTS_MAX) if s not in session.slots), None)
-        if slot is None:
+        key = session.slots.take(acquire)
+        if key is None:
             acquire.fail(TooManyRequests(f"{SLOTS_MAX} acquires are under way"))
             return
-        n = session.last_n.get(slot, 0) + 1
-        session.last_n[slot] = n
-        session.slots[slot] = acquire
+        slot, n = key
         acquire.begin(session, slot, n, now_us)
 
     def _session_opened(self, session: SessionView) -> None:
-        waiting, self._waiting = self._waiting, []
+        waiting, self._waiting = self._waiting, {}
         for acquire in waiting:
             self._begin(session, acquire, self.now_us)
 
     def _session_refused(self, error: RaftlockError) -> None:
-        waiting, self._waiting = self._waiting, []
+        waiting, self._waiting = self._waiting, {}
         for acquire in waiting:
             acquire.fail(error)
 

@@ -8,11 +8,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
-from raftlock.client.acquiring import Acquire
 from raftlock.client.asking import Answer, Ask, Asking
 from raftlock.client.errors import RaftlockError, refusal
 from raftlock.client.handles import margin_us
 from raftlock.client.leases import Leases
+from raftlock.client.slots import Slots
 from raftlock_wire.limits import LIST_PAGE_MAX
 from raftlock_wire.messages import Event, GrantState, ListBy, Op
 from raftlock_wire.status import Status
@@ -44,8 +44,7 @@ class SessionView:
     resyncing: bool = False
     attaching: Ask | None = None
     closing: Ask | None = None
-    slots: dict[int, Acquire] = field(default_factory=dict)
-    last_n: dict[int, int] = field(default_factory=dict)
+    slots: Slots = field(default_factory=Slots)
 
 
 class Sessions:
@@ -107,7 +106,7 @@ class Sessions:
             session.next_keep_alive_us = sent_us + ttl_us // 3
             if ask.attempts > 1:
                 session.next_keep_alive_us = sent_us
-            self._asking.attached.add(session.session_id)
+            self._asking.attach(session.session_id)
             self._opened(session)
             return True
 
@@ -128,7 +127,7 @@ class Sessions:
             session.attaching = None
             if answer[1] == Status.OK:
                 self._met(session, answer[5])
-                self._asking.attached.add(session.session_id)
+                self._asking.attach(session.session_id)
                 # After a lost connection a keep-alive's count shows what was missed (R6).
                 session.next_keep_alive_us = self._asking.now_us
             else:
@@ -141,7 +140,7 @@ class Sessions:
 
     def attach_again(self, session: SessionView) -> None:
         """Learn that the connection does not carry a session."""
-        self._asking.attached.discard(session.session_id)
+        self._asking.detach(session.session_id)
         if session.attaching is None and self._asking.connected:
             self._attach(session, self._asking.now_us)
 
@@ -199,7 +198,7 @@ class Sessions:
                     self.leases.lose(handle, "its session is over", release_owed=False)
             if not expired:
                 self._close(session)
-        for acquire in list(session.slots.values()):
+        for acquire in session.slots.acquires:
             if expired:
                 acquire.session_expired(now_us)
             else:
@@ -250,7 +249,7 @@ class Sessions:
                     self.leases.freeze(handle)
             # The event that was missed may have been about a lease of its own, which the list does not judge: ask.
             self.leases.renew_soon(session.session_id)
-            for acquire in list(session.slots.values()):
+            for acquire in session.slots.acquires:
                 acquire.ask_again(self._asking.now_us)
             session.seen = max(session.seen, count)
             session.alive_us = max(session.alive_us, alive_us)
@@ -317,12 +316,12 @@ class Sessions:
             if acquire is not None and acquire.n == event[5]:
                 acquire.event(event, now_us)
             return
-        for handle in self.leases.held:
-            if handle.token == event[5]:
-                if event[1] == Event.CUT:
-                    self.leases.freeze(handle)
-                else:
-                    self.leases.lose(handle, "it was taken away", release_owed=False)
+        handle = self.leases.of_token(event[5])
+        if handle is not None:
+            if event[1] == Event.CUT:
+                self.leases.freeze(handle)
+            else:
+                self.leases.lose(handle, "it was taken away", release_owed=False)
 
     def close(self) -> None:
         """Close the session: it counts as over from here on."""

@@ -42,7 +42,7 @@ PURE = [
     "raftlock/locks",
     *(f"raftlock/storage/{name}.py" for name in ("disk", "errors", "records", "small_files", "snapshots", "store", "wal")),
     *(f"raftlock/audit/{name}.py" for name in ("chain", "format", "log", "verify")),
-    *(f"raftlock/client/{name}.py" for name in ("acquiring", "asking", "errors", "handles", "leases", "session", "sessions", "values")),
+    *(f"raftlock/client/{name}.py" for name in ("acquiring", "asking", "errors", "handles", "leases", "session", "sessions", "slots", "timetable", "values")),
     *(f"raftlock/telemetry/{name}.py" for name in ("counters", "histogram", "metrics")),
     *(
         f"raftlock/server/{name}.py"

@@ -223,6 +223,12 @@ BUGS: tuple[Mutant, ...] = (
     Mutant(
         name="a new acquire in a slot that is still open",
         breaks="a slot carries one acquire at a time: the one before it is forgotten (R1)",
-        edits=(Edit(f"{_SESSION}._begin", "if s not in session.slots", "if True"),),
+        edits=(
+            Edit(
+                "raftlock.client.slots:Slots.take",
+                "    if self._free:",
+                "    if self._last_n:\n        slot = 0\n    elif self._free:",
+            ),
+        ),
     ),
 )

@@ -8,7 +8,7 @@ from raftlock.client.asking import ATTEMPT_TIMEOUT_US, Ask, Asking
 def asking_at_zero() -> Asking:
     """Return one request under way, sent at time 0."""
     asking = Asking(random.Random(1))
-    asking.connected = True
+    asking.got_connection()
     asking.start(Ask(build=lambda i: (12, i, "x", False), on_answer=lambda *_: True), 0)
     return asking
 
