@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from raftlock.client.acquiring import Acquire, AcquireResult
+from raftlock.client.asking import ATTEMPT_TIMEOUT_US
 from raftlock.client.errors import RaftlockError
 from raftlock.client.handles import Handle
 from raftlock.client.session import ClientSession
@@ -57,10 +58,31 @@ class Wanted:
         return self.result.handle
 
 
-class Scripted:
-    """The core, driven as a shell drives it."""
+def next_us_of_all(core: ClientSession) -> int | None:
+    """Return when a client's tick has work, by looking at every handle and every ask that it has."""
+    asking, held = core.asking, core.handles
+    times = [core.deadline_us(handle) for handle in held] + core._sessions.due_us()
+    for handle in held:
+        renews = handle.renews and not handle.in_session and not handle.frozen
+        if asking.connected and renews and not handle.renew_id:
+            times.append(handle.next_renew_us)
+    for ask in asking._asks:
+        carried = asking.connected and (not ask.session or ask.session in asking._attached)
+        if ask.until_us is not None:
+            times.append(ask.until_us)
+        if ask.request_id:
+            times.append(ask.sent_us + ATTEMPT_TIMEOUT_US)
+        elif carried and not ask.parked:
+            times.append(ask.due_us)
+    return min(times, default=None)
 
-    def __init__(self, *, connect: bool = True) -> None:
+
+class Scripted:
+    """The core, driven as a shell drives it. After each step it must know when it has work next."""
+
+    def __init__(self, *, connect: bool = True, checked: bool = True) -> None:
+        """Begin connected, unless told otherwise. `checked`: look at everything after each step, as above."""
+        self._checked = checked
         self._nonces = iter(bytes([i]) * 16 for i in range(1, 255))
         self.core = ClientSession(
             rng=Middle(), nonces=lambda: next(self._nonces), session_ttl_ms=SESSION_TTL_US // 1_000
@@ -79,11 +101,13 @@ class Scripted:
         """Let a connection's hello be answered."""
         nodes = ((1, "a:1"), (2, "b:2"))
         self.core.connected((1, 0, True, 1, "cluster", node_id, nodes, {}), self.now_us)
+        self.next_us()
 
     def disconnect(self) -> None:
         """Lose the connection, and everything on the way."""
         self.core.disconnected(self.now_us)
         self._unread.clear()
+        self.next_us()
 
     def sent(self) -> list[Request]:
         """Return the requests that were sent since the last look."""
@@ -117,20 +141,29 @@ class Scripted:
             )
         message = (request[1], int(status), final, *fields)
         self.core.received(self.leader_id, [message], self.now_us)
+        self.next_us()
 
     def event(self, code: Event, *fields: Any) -> None:
         """Push an event."""
         self.core.received(self.leader_id, [(0, int(code), *fields)], self.now_us)
+        self.next_us()
 
     # time
+
+    def next_us(self) -> int | None:
+        """Return when the core wants its next tick: when looking at everything says so too."""
+        said = self.core.next_deadline_us()
+        if self._checked:
+            assert said == next_us_of_all(self.core)
+        return said
 
     def wait(self, us: int) -> None:
         """Let time pass; the timers are looked at when they are due, as the shell does."""
         end_us = self.now_us + us
-        while (due_us := self.core.next_deadline_us()) is not None and due_us <= end_us:
+        while (due_us := self.next_us()) is not None and due_us <= end_us:
             self.now_us = max(self.now_us, due_us)
             self.core.tick(self.now_us)
-            assert (self.core.next_deadline_us() or end_us + 1) > self.now_us, "a timer spins"
+            assert (self.next_us() or end_us + 1) > self.now_us, "a timer spins"
         self.now_us = end_us
 
     def freeze(self, us: int) -> None:

@@ -1,8 +1,11 @@
-"""Asks over one connection: when it is silent it is to be left, and not before."""
+"""Asks over one connection: what it carries, and when it is silent and to be left."""
 
 import random
 
 from raftlock.client.asking import ATTEMPT_TIMEOUT_US, Ask, Asking
+from raftlock_wire.messages import Op
+from raftlock_wire.status import Status
+from tests.unit.client.scripted import SESSION, SESSION_TTL_US, Scripted
 
 
 def asking_at_zero() -> Asking:
@@ -39,3 +42,19 @@ def test_the_next_connection_begins_with_a_clean_record() -> None:
     asking.lost_connection(ATTEMPT_TIMEOUT_US)
 
     assert asking.silent is False
+
+
+def test_what_names_a_session_goes_out_as_soon_as_the_connection_carries_it() -> None:
+    """Over a new connection nothing is asked in a session's name before it is attached, and then at once."""
+    client = Scripted()
+    client.want()
+    client.open()
+    client.take(Op.ACQUIRE)
+    client.disconnect()
+    client.connect()
+    before = client.take(Op.ATTACH), client.ops()
+
+    client.answer(before[0], Status.OK, SESSION, SESSION_TTL_US // 1_000, 0)
+    client.wait(0)
+
+    assert (before[1], client.ops()) == ([], [Op.KEEP_ALIVE, Op.ACQUIRE])

@@ -127,12 +127,15 @@ def test_an_older_renewal_takes_nothing_back() -> None:
     """The deadline only grows by renewals."""
     client = Scripted()
     handle = client.hold(ttl_ms=6_000)
-    handle.own_deadline_us += 60 * SECOND
     client.wait(2 * SECOND)
+    renewal = client.take(Op.RENEW)
+    client.wait(100_000)
+    change(client, handle, 6_000)
+    client.answer(client.take(Op.CHANGE_TTL), Status.OK, 2, 6_000)
 
-    client.answer(client.take(Op.RENEW), Status.OK, ((0, None, 5, 6_000, 5_999),))
+    client.answer(renewal, Status.OK, ((0, None, 2, 6_000, 5_900),))
 
-    assert client.deadline(handle) == 66 * SECOND - 65_000
+    assert client.deadline(handle) == 2_100_000 + 6 * SECOND - 65_000
 
 
 @pytest.mark.parametrize("item", [(10,), (9,)], ids=["UNKNOWN", "NO_QUORUM"])
@@ -372,6 +375,7 @@ def change(client: Scripted, handle: Any, ttl_ms: int) -> list[Any]:
     """Begin a change of ttl; return where its result will be."""
     results: list[Any] = []
     client.core.change_ttl(handle, ttl_ms, client.now_us, client.now_us + SECOND, results.append)
+    client.next_us()
     return results
 
 
