@@ -74,7 +74,7 @@ BUGS: tuple[Mutant, ...] = (
         name="a segment whose name is not synced",
         breaks="after a crash the file is not there (decision 12)",
         edits=(Edit(f"{_WAL}._next_segment", "    disk.fsync_dir()", "    pass"),),
-        directed="unit/storage/test_wal.py::test_a_roll_syncs_the_directory_before_the_record",
+        directed="unit/storage/test_wal_segments.py::test_a_roll_syncs_the_directory_before_the_record",
     ),
     Mutant(
         name="a failed sync tried again",

@@ -20,7 +20,7 @@ BUGS: tuple[Mutant, ...] = (
                 "    if not self.table.initialised:",
             ),
         ),
-        directed="unit/server/test_driver_leases.py::test_a_new_leader_answers_nothing_before_it_has_applied_an_entry_of_its_own",
+        directed="unit/server/test_driver_failovers.py::test_a_new_leader_answers_nothing_before_it_has_applied_an_entry_of_its_own",
     ),
     Mutant(
         name="a renewal answered by a round already in flight",
@@ -168,7 +168,7 @@ BUGS: tuple[Mutant, ...] = (
                 "kind is RenewalClass.OFFER",
             ),
         ),
-        directed="unit/server/test_driver_leases.py::test_a_renewal_of_the_logged_class_goes_through_the_log",
+        directed="unit/server/test_driver_failovers.py::test_a_renewal_of_the_logged_class_goes_through_the_log",
     ),
     Mutant(
         name="a first renewal of an offer that is not logged",

@@ -199,6 +199,14 @@ class Scripted:
         self.answer(self.take(Op.ACQUIRE), Status.QUEUED, count, 1)
         return wanted
 
+    def change(self, handle: Handle, ttl_ms: int) -> list[Any]:
+        """Begin a change of ttl; return where its result will be."""
+        results: list[Any] = []
+        until_us = self.now_us + SECOND
+        self.core.change_ttl(handle, ttl_ms, self.now_us, until_us, results.append)
+        self.next_us()
+        return results
+
     def watch(self, handle: Handle) -> None:
         """Note when a handle is lost."""
         handle.on_lost = lambda lost: self.lost.append((lost.token, self.now_us))

@@ -4,7 +4,16 @@ import random
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from raftlock.raft import AppendEntries, Message, Raft, RaftConfig, Ready, RequestVoteResult, Role
+from raftlock.raft import (
+    AppendEntries,
+    AppendEntriesResult,
+    Message,
+    Raft,
+    RaftConfig,
+    Ready,
+    RequestVoteResult,
+    Role,
+)
 from raftlock_wire.entry import Entry, EntryKind, HardState, SnapshotMeta, Write
 from raftlock_wire.ids import NO_NODE, Index, NodeId, Term
 from raftlock_wire.membership import Member, Membership, membership
@@ -248,3 +257,13 @@ class Cluster:
                 assert all(one[i] == other[i] for i in range(1, max(same, default=0) + 1)), (
                     "log matching"
                 )
+
+
+def answer(
+    raft: Raft, sender: int, match: int, *, round_: int = 0, now_us: int = ELECTION_US
+) -> None:
+    """Let a follower say that it has everything up to `match`."""
+    message = AppendEntriesResult(
+        term=raft.term, success=True, match_index=Index(match), round=round_
+    )
+    raft.step(NodeId(sender), message, now_us)

@@ -24,6 +24,8 @@ MS = 1_000
 WALL_US = 1_800_000_000_000_000
 CLUSTER_ID = "c" * 32
 ACQUIRE, RELEASE, RENEW = int(Op.ACQUIRE), int(Op.RELEASE), int(Op.RENEW)
+LATE_MS = 250
+"""A lease ends within its ttl and this (guarantee 4)."""
 
 Message = tuple[Any, ...]
 
@@ -251,3 +253,31 @@ def renew(request_id: int, *leases: tuple[str, int]) -> Message:
 def keep_alive(request_id: int, session: int) -> Message:
     """Return a keep-alive."""
     return (int(Op.KEEP_ALIVE), request_id, session)
+
+
+def held(nodes: Nodes) -> bool:
+    """Return whether the leader's table holds `r`."""
+    leader = nodes.leader()
+    return leader != 0 and nodes.table(leader).lookup("r") is not None
+
+
+def with_lock(
+    *, ttl_ms: int = 1_000, count: int = 3, logged_renewal_ttl_ms: int = 60_000
+) -> tuple[Nodes, int, int, int]:
+    """Return nodes, the leader, a connection to it, and the token of `r`."""
+    nodes = Nodes(count, logged_renewal_ttl_ms=logged_renewal_ttl_ms)
+    leader = nodes.lead()
+    conn = nodes.connect(leader)
+    session = nodes.open(conn, ttl_ms=60_000)
+    token = nodes.acquire(conn, session, ttl_ms=ttl_ms)[4]
+    return nodes, leader, conn, token
+
+
+def fail_over(nodes: Nodes) -> int:
+    """Freeze the leader, let its peers know, and run until another serves. Return that one."""
+    old = nodes.leader()
+    nodes.frozen.add(old)
+    for peer in nodes.drivers:
+        if peer != old:
+            nodes.link_lost(peer, old)
+    return nodes.lead()

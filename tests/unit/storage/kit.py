@@ -64,3 +64,7 @@ class Diary(MemoryDisk):
 
 
 CHANGES = {"create", "append_zeros", "pwrite", "fdatasync", "fsync_dir", "rename", "unlink"}
+
+
+FIRST, SECOND, THIRD = (f"wal-{n:016d}.log" for n in (1, 2, 3))
+"""The log's first segments."""
