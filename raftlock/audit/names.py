@@ -33,6 +33,9 @@ _WHY = {
 }
 
 
+_OF_A_SLOT = frozenset({Op.ACQUIRE, Op.CANCEL, Op.WAIT_TIMEOUT})
+
+
 def rows_of(record: Record, *, everything: bool = False) -> Iterator[Row]:
     """Return what a record says, in the order in which it happened.
 
@@ -58,6 +61,10 @@ def rows_of(record: Record, *, everything: bool = False) -> Iterator[Row]:
         principal, address, *requests = group
         for position, (request, answer) in enumerate(zip(requests, given, strict=True)):
             did = caused.get((number, position), [])
+            if request[0] == Op.ACQUIRE:
+                # It hands on a lock that died with its session, and gives up its slot's wait, before its own outcome.
+                yield from ({**base, **_effect(request, effect)} for effect in did)
+                did = []
             leaders = request[0] in _LEADERS
             if not leaders or (everything and not did):
                 row = _command(request, answer, entry.index, granted)
@@ -183,10 +190,21 @@ def _effect(request: Sequence[Any], effect: Sequence[Any]) -> Row:
         names = {"resource": fields[0], **_waiter(fields[1:])}
         operation = "timeout" if request[0] == Op.WAIT_TIMEOUT else "wait_end"
     row |= {"operation": operation, **names}
-    if code != Effect.OFFERED:
+    if code == Effect.UNQUEUED:
+        row["reason"] = _why_unqueued(request, row)
+    elif code != Effect.OFFERED:
         forced = request[0] == Op.FORCE_RELEASE
         row["reason"] = f"forced: {request[4]}" if forced else _WHY.get(request[0], "")
     return row
+
+
+def _why_unqueued(request: Sequence[Any], row: Row) -> str:
+    """Say why a wait ended: by its own command, or because another one came upon it after its session had ended."""
+    code = request[0]
+    own = code in _OF_A_SLOT and tuple(request[2:4]) == (row["session"], row["slot"])
+    if own and code == Op.ACQUIRE:
+        return "a later acquire took its place"
+    return _WHY[code] if own else "its session ended"
 
 
 def _waiter(fields: Sequence[Any]) -> Row:

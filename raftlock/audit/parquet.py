@@ -22,7 +22,8 @@ from raftlock.audit.format import (
 from raftlock.audit.names import Row, rows_of
 from raftlock.audit.verify import check_content
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+"""Raised when the rows of a segment change: 2 says what an acquire ended before its own outcome, and why each wait ended."""
 WRITER = f"raftlock-audit-{SCHEMA_VERSION} pyarrow-{pa.__version__}"
 """Who made a file. Another version of pyarrow may make other bytes of the same records."""
 META_PREFIX = "raftlock."

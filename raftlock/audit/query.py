@@ -14,60 +14,39 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from raftlock.audit import union
 from raftlock.audit.format import AuditDamaged
 from raftlock.audit.manifest import RECORDS, Shipped, shipped
 from raftlock.audit.names import Row
 from raftlock.audit.parquet import rows_from_table
+from raftlock.audit.question import Cost, Question
 from raftlock.audit.tiers import Tier
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Question:
-    """What a record must be. None: anything."""
+class ShippedRecords:
+    """See union.Archive. Raise AuditDamaged, TierUnavailable or TierRefused."""
 
-    resource: str | None = None
-    prefix: str | None = None
-    owner: str | None = None
-    token: int | None = None
-    operation: str | None = None
-    since: datetime | None = None
-    """Records of this time and later."""
-    until: datetime | None = None
-    """Records before this time."""
+    def __init__(self, tier: Tier, question: Question, cost: Cost) -> None:
+        self._tier, self._question, self._cost = tier, question, cost
 
+    def objects(self) -> Iterator[Shipped]:
+        """See Archive: those of the days before are not even listed."""
+        after = f"{RECORDS}day={_day(self._question.since)}" if self._question.since else ""
+        for one in shipped(self._tier.list(RECORDS, after=after)):
+            self._cost.objects += 1
+            yield one
 
-@dataclass(slots=True)
-class Cost:
-    """What an answer took."""
-
-    objects: int = 0
-    objects_opened: int = 0
-    groups: int = 0
-    """Groups of rows in the objects that were opened."""
-    groups_read: int = 0
-    size: int = 0
-    """Bytes of the objects whose names fit the times."""
-    read_size: int = 0
-    """Bytes that were asked of the store."""
-    requests: int = 0
+    def rows(self, one: Shipped) -> Iterator[Row]:
+        """See Archive."""
+        if not _hour_fits(one, self._question):
+            return
+        self._cost.size += one.size
+        yield from _rows(self._tier, one, self._question, self._cost)
 
 
 def answer(tier: Tier, question: Question, cost: Cost) -> Iterator[Row]:
-    """Return the records that fit, in the order of the log, each once. `cost` is counted as it goes.
-
-    Memory is bounded by what fits of one object. Raise AuditDamaged, TierUnavailable or TierRefused.
-    """
-    behind = 0
-    after = f"{RECORDS}day={_day(question.since)}" if question.since else ""
-    for one in shipped(tier.list(RECORDS, after=after)):
-        cost.objects += 1
-        if _hour_fits(one, question) and one.last > behind:
-            cost.size += one.size
-            for row in _rows(tier, one, question, cost):
-                # Where two objects overlap, which `verify` reports, the seam is told once.
-                if row["index"] > behind:
-                    yield row
-        behind = max(behind, one.last)
+    """Return the records in what was shipped that fit, in the order of the log, each once."""
+    return union.rows(question, cost, archive=ShippedRecords(tier, question, cost), nodes=())
 
 
 class RangeFile(io.RawIOBase):
@@ -216,3 +195,6 @@ def _hour_fits(one: Shipped, question: Question) -> bool:
     if question.since and hour < f"{question.since.astimezone(UTC):%Y-%m-%dT%H}":
         return False
     return not (question.until and hour > f"{question.until.astimezone(UTC):%Y-%m-%dT%H}")
+
+
+__all__ = ["Cost", "Question", "RangeFile", "ShippedRecords", "answer"]

@@ -3,12 +3,13 @@
 It reads and never writes. A node renames what is complete and deletes what is old: a file that is gone is passed over.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from raftlock.audit.format import (
     HEADER_SIZE,
     AuditDamaged,
+    Header,
     Record,
     decode_block,
     decode_header,
@@ -60,19 +61,26 @@ class Follower:
         self.position = after
         self._open_at: tuple[str, int] = ("", HEADER_SIZE)
 
-    def poll(self) -> Iterator[Record]:
-        """Return what is new. Raise AuditDamaged for a finished segment that is damaged."""
+    def poll(self, wanted: Callable[[Header], bool] = lambda _: True) -> Iterator[Record]:
+        """Return what is new. Raise AuditDamaged for a finished segment that is damaged.
+
+        A finished segment whose header is not `wanted` is passed over.
+        """
         for _, last, name in self._directory.segments():
             if last > self.position:
-                yield from self._finished(name)
+                yield from self._finished(name, wanted)
         yield from self._under_way()
 
-    def _finished(self, name: str) -> Iterator[Record]:
+    def _finished(self, name: str, wanted: Callable[[Header], bool]) -> Iterator[Record]:
         try:
+            header = decode_header(self._directory.head(name), file=name)
+            if not wanted(header):
+                self.position = header.last
+                return
             data = memoryview(self._directory.read(name))
         except FileNotFoundError:
             return
-        blocks = decode_header(bytes(data[:HEADER_SIZE]), file=name).blocks
+        blocks = header.blocks
         offset = HEADER_SIZE
         for _ in range(blocks):
             raw, after = decode_block(data, offset, file=name)

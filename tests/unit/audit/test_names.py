@@ -156,3 +156,34 @@ def test_every_command_has_its_names() -> None:
                     "OK",
                 ):
                     held.remove(token)
+
+
+def test_a_wait_that_its_client_gave_up_is_not_its_sessions_end() -> None:
+    """A later acquire in the slot of one that waits ends the wait, and its session is not to blame."""
+    log = Log()
+    first, second = log.open(), log.open()
+    acquire(log, first, 1)
+    acquire(log, second, 1, wait_ms=9_000)
+
+    rows = did(log, Op.ACQUIRE, second, 0, 2, "other", "o2", 5_000, 0, None)
+
+    assert [(row["operation"], row.get("reason")) for row in rows] == [
+        ("wait_end", "a later acquire took its place"),
+        ("acquire", None),
+    ]
+
+
+def test_a_release_that_passes_over_a_dead_waiter_says_why_it_is_gone() -> None:
+    """A waiter whose session ended, met by a release before its sweep, ended with its session."""
+    log = Log()
+    first, second = log.open(), log.open()
+    acquire(log, first, 1)
+    acquire(log, second, 1, wait_ms=9_000)
+    did(log, Op.CLOSE_SESSION, second)
+
+    rows = did(log, Op.RELEASE, "r", 1_001)
+
+    assert [(row["operation"], row.get("reason")) for row in rows] == [
+        ("release", None),
+        ("wait_end", "its session ended"),
+    ]
