@@ -126,6 +126,12 @@ def rows_from_table(table: pa.Table) -> Iterator[Row]:
         yield row
 
 
+def columns_of(row: Row) -> Row:
+    """Return a row of a query in the columns of the schema."""
+    time = datetime.fromisoformat(row["time"])
+    return _columns(row, row["position"], time)
+
+
 def _metadata(header: Header) -> dict[str, str]:
     origin = Origin(
         header.cluster_id,

@@ -130,6 +130,7 @@ def _hot_rows(
         if question.may_fit(span.record):
             for number, row in enumerate(rows_of(span.record)):
                 if question.fits(row):
-                    yield {"index": row["index"], "position": number, **row}
+                    said = {name: value for name, value in row.items() if value is not None}
+                    yield {"index": row["index"], "position": number, **said}
     if 0 < position < before - 1 and before != INDEX_MAX:
         cost.missing.append((position + 1, before - 1))

@@ -13,10 +13,11 @@ from raftlock.audit import AuditDamaged
 from raftlock.audit.names import rows_of
 from raftlock.audit.reader import Directory, Follower
 from raftlock.audit.verify import Report, verify
-from raftlock.cli.audit_archive import query, verify_shipped
+from raftlock.cli.audit_archive import verify_shipped
 from raftlock.cli.audit_bucket import init_bucket
 from raftlock.cli.audit_data import data_option, find, show
 from raftlock.cli.audit_place import open_archive, tier_options
+from raftlock.cli.audit_query import query
 from raftlock.cli.audit_ship import ship
 from raftlock.cli.common import EXIT_USAGE, emit, fail, json_option
 from raftlock_wire.errors import BadFrame

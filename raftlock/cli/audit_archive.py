@@ -1,23 +1,16 @@
-"""`raftlock audit query`, and `verify --from`: what was shipped."""
+"""`raftlock audit verify --from`: whether what was shipped is whole."""
 
 import re
 from dataclasses import asdict
-from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import click
-
-from raftlock.audit import AuditDamaged
 from raftlock.audit.reader import Directory
 from raftlock.audit.tiers import Tier, TierRefused, TierUnavailable
-from raftlock.cli.audit_data import show
-from raftlock.cli.audit_place import open_archive, tier_options
 from raftlock.cli.common import EXIT_UNAVAILABLE, EXIT_USAGE, emit, fail
 from raftlock.cli.progress import Progress
 
 if TYPE_CHECKING:
     from raftlock.audit.archive import ArchiveReport
-    from raftlock.audit.query import Cost
 
 
 def verify_shipped(
@@ -68,75 +61,3 @@ def _report_text(report: "ArchiveReport") -> str:
         lines.append(f"{report.compared} segments of this node give the same")
     lines += [f"WRONG {key}: {problem}" for key, problem in report.problems]
     return "\n".join(lines)
-
-
-@click.command()
-@tier_options("--from")
-@click.option("--resource", help="Records of this resource.")
-@click.option("--prefix", help="Records of resources that begin so.")
-@click.option("--owner", help="Records with this owner.")
-@click.option("--token", type=click.IntRange(1), help="Records with this fencing token.")
-@click.option("--operation", help="Records of this operation: acquire, release, expire, …")
-@click.option("--since", help="From this moment on: 2h, 7d, 2026-11-25 or 2026-11-25T13:00:00Z.")
-@click.option("--until", help="Up to this moment, in the same forms.")
-@click.option("--limit", type=click.IntRange(1), help="End after so many records.")
-@click.option("--cost", is_flag=True, help="Say on stderr how much was read.")
-def query(
-    url: str,
-    endpoint: str | None,
-    region: str | None,
-    since: str | None,
-    until: str | None,
-    limit: int | None,
-    cost: bool,
-    **wanted: Any,
-) -> None:
-    """Print the records in what was shipped that fit, one JSON object a line, the oldest first.
-
-    What was not shipped yet is on the nodes: `raftlock audit tail`.
-
-    \b
-    Example: raftlock audit query --from s3://locks-audit/prod --resource order:7 --since 2h
-    Exit codes: 0 done, also when nothing fits; 1 the store refused, or an object is damaged; 69 it does not answer.
-    """
-    wanted["since"] = None if since is None else moment(since, "since")
-    wanted["until"] = None if until is None else moment(until, "until")
-    tier = open_archive(url, endpoint, region)
-    from raftlock.audit.query import Cost, Question, answer
-
-    spent = Cost()
-    try:
-        for count, row in enumerate(answer(tier, Question(**wanted), spent), 1):
-            show(row)
-            if count == limit:
-                break
-    except TierUnavailable as error:
-        fail(str(error), EXIT_UNAVAILABLE)
-    except (TierRefused, AuditDamaged) as error:
-        fail(str(error))
-    if cost:
-        click.echo(cost_text(spent), err=True)
-
-
-def cost_text(spent: "Cost") -> str:
-    """Return what an answer took, for people."""
-    opened = f"{spent.objects_opened} of {spent.objects} objects opened"
-    groups = f"{spent.groups_read} of {spent.groups} groups of rows read"
-    asked = f"{spent.read_size} of {spent.size} bytes in {spent.requests} requests"
-    return f"{opened}; {groups}; {asked}"
-
-
-def moment(text: str, name: str) -> datetime:
-    """Parse a moment, or end with what is allowed."""
-    match = re.fullmatch(r"(\d+)(m|h|d)", text)
-    if match is not None:
-        unit = {"m": "minutes", "h": "hours", "d": "days"}[match[2]]
-        return datetime.now(UTC) - timedelta(**{unit: int(match[1])})
-    try:
-        found = datetime.fromisoformat(text)
-    except ValueError:
-        fail(
-            f"--{name}: {text!r} is no moment: use 2h, 7d, 2026-11-25 or 2026-11-25T13:00:00Z",
-            EXIT_USAGE,
-        )
-    return found if found.tzinfo else found.replace(tzinfo=UTC)

@@ -19,6 +19,7 @@ from raftlock_wire.limits import PROTOCOL_VERSION
 
 try:
     from raftlock.cli.audit import audit
+    from raftlock.cli.history import history
 except ModuleNotFoundError as error:
     # Where only the client is installed there is no audit to read, and the other commands work.
     if error.name not in ("lz4", "crc32c"):
@@ -29,6 +30,11 @@ except ModuleNotFoundError as error:
     def audit() -> None:
         """Read the audit of a node: needs raftlock[server]."""
         raise click.ClickException("this needs lz4 and crc32c: pip install 'raftlock[server]'")
+
+    history = click.Command(
+        "history", help=audit.help, params=audit.params, callback=audit.callback,
+        context_settings=audit.context_settings,
+    )  # fmt: skip
 
 
 SHELLS = ("bash", "zsh", "fish")
@@ -85,7 +91,7 @@ def completion(shell: str, as_json: bool) -> None:
 
 for _command in (
     lock, acquire, renew, release, check, get, list_locks, force_release, status,
-    healthcheck, audit, server, bootstrap, dev, bench, config_group, version, completion,
+    healthcheck, history, audit, server, bootstrap, dev, bench, config_group, version, completion,
 ):  # fmt: skip
     main.add_command(_command)
 

@@ -247,7 +247,6 @@ async def test_a_clusters_records_are_found_in_the_store(cluster: Cluster, s3: S
     for folder in folders:
         assert ok(place.run("verify", "--json", "--compare", "--data", folder))["ok"]
     for asked in (("--resource", "order:7"), ("--token", str(token)), ("--prefix", "order:")):
-        done = place.run("query", *asked)
-        rows = [json.loads(line) for line in done.stdout.splitlines()]
+        rows = ok(place.run("query", *asked, "--format", "json"))
         told = [(row["operation"], row["status"], row["token"]) for row in rows]
         assert told == [("acquire", "OK", token), ("release", "OK", token)]

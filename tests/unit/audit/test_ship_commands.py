@@ -33,7 +33,19 @@ def test_from_the_node_to_the_answer(data: Path, tmp_path: Path) -> None:
     done = audit("ship", "--data", data, "--to", url, "--once", "--json", "--nice", 0)
     after = audit("ship", "--data", data, "--to", url, "--status", "--nice", 0)
     verified = audit("verify", "--from", url, "--compare", "--data", data, "--json")
-    asked = audit("query", "--from", url, "--resource", "a", "--operation", "offer", "--limit", 2)
+    asked = audit(
+        "query",
+        "--from",
+        url,
+        "--resource",
+        "a",
+        "--operation",
+        "offer",
+        "--limit",
+        2,
+        "--format",
+        "jsonl",
+    )
 
     assert json.loads(before.output)["segments"] == segments
     assert len(json.loads(done.output)["shipped"]) == segments

@@ -15,7 +15,7 @@ from raftlock.locks import Grant, LockTable
 from raftlock_wire.codec import pack
 from raftlock_wire.entry import Entry, EntryKind
 from raftlock_wire.ids import Index, Term
-from raftlock_wire.messages import GrantState, Op
+from raftlock_wire.messages import Op
 from tests.model.logs import NAMES, _command, genesis
 
 WHY = {
@@ -111,9 +111,7 @@ def test_the_story_is_what_a_twin_saw(seed: int, length: int) -> None:
         else:
             groups = (("", "host", _command(rng, table, sessions, numbers)),)
         wall_us = 1_795_600_000_000_000 + index * 1_000
-        entry = Entry(
-            Index(index), Term(1), EntryKind.BATCH, index * 1_000, wall_us, pack(groups)
-        )
+        entry = Entry(Index(index), Term(1), EntryKind.BATCH, index * 1_000, wall_us, pack(groups))
         new = rows_through_the_recorder(entry, table, groups)
         sessions += [
             row["session"] for row in new if row["operation"] == "open_session" and row["session"]
