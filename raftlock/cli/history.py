@@ -145,8 +145,9 @@ def _waiting(waiting: Waiting) -> str:
 def _forced(forced: Force | None) -> str:
     if forced is None:
         return "forced"
-    who = " ".join(part for part in (forced.by, forced.address and f"at {forced.address}") if part)
-    return f"forced by {who or 'an administrator'} ({forced.when}): {forced.reason!r}"
+    who = forced.by or "an administrator"
+    who += f" at {forced.address}" if forced.address else ""
+    return f"forced by {who} ({forced.when}): {forced.reason!r}"
 
 
 def _how_long(since: str | None, until: str | None, end: str) -> str:

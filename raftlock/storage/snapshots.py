@@ -167,6 +167,11 @@ def file_name(meta: SnapshotMeta) -> str:
     return f"{PREFIX}{meta.index:020d}-{meta.term:016d}{SUFFIX}"
 
 
+def read_meta(disk: Disk, name: str) -> SnapshotMeta:
+    """Return what a snapshot's file says of itself, without size and hash. Raise Damaged if its head is none."""
+    return _read_head(disk, name)[0]
+
+
 def _sha256(disk: Disk, name: str, size: int) -> bytes:
     sha256 = hashlib.sha256()
     for offset in range(0, size, _READ_SIZE):
