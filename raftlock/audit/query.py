@@ -36,9 +36,13 @@ class ShippedRecords:
             self._cost.objects += 1
             yield one
 
+    def hour_fits(self, one: Shipped) -> bool:
+        """Return whether an object's hour has a moment that is asked about."""
+        return _hour_fits(one, self._question)
+
     def rows(self, one: Shipped) -> Iterator[Row]:
         """See Archive."""
-        if not _hour_fits(one, self._question):
+        if not self.hour_fits(one):
             return
         self._cost.size += one.size
         yield from _rows(self._tier, one, self._question, self._cost)

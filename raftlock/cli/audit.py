@@ -20,6 +20,7 @@ from raftlock.cli.audit_place import open_archive, tier_options
 from raftlock.cli.audit_query import query
 from raftlock.cli.audit_restore import diff, restore
 from raftlock.cli.audit_ship import ship
+from raftlock.cli.audit_sql import sql
 from raftlock.cli.common import EXIT_USAGE, emit, fail, json_option
 from raftlock_wire.errors import BadFrame
 
@@ -113,7 +114,7 @@ def verify_command(
         fail(f"{directory.path}: {report.damages[0]}")
 
 
-for _command in (ship, query, restore, diff, init_bucket):
+for _command in (ship, query, sql, restore, diff, init_bucket):
     audit.add_command(_command)
 
 
