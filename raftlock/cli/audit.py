@@ -18,6 +18,7 @@ from raftlock.cli.audit_bucket import init_bucket
 from raftlock.cli.audit_data import data_option, find, show
 from raftlock.cli.audit_place import open_archive, tier_options
 from raftlock.cli.audit_query import query
+from raftlock.cli.audit_report import report
 from raftlock.cli.audit_restore import diff, restore
 from raftlock.cli.audit_ship import ship
 from raftlock.cli.audit_sql import sql
@@ -114,7 +115,7 @@ def verify_command(
         fail(f"{directory.path}: {report.damages[0]}")
 
 
-for _command in (ship, query, sql, restore, diff, init_bucket):
+for _command in (ship, query, report, sql, restore, diff, init_bucket):
     audit.add_command(_command)
 
 
