@@ -4,6 +4,7 @@ import argparse
 import sys
 
 from bench import (
+    audit_bytes,
     ceiling,
     compare,
     contended,
@@ -35,6 +36,7 @@ COMMANDS = {
     "cost": cost,
     "micro": micro,
     "scale": scale,
+    "audit-bytes": audit_bytes,
     "plot": plot,
 }
 

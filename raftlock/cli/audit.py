@@ -16,6 +16,7 @@ from raftlock.audit.verify import Report, verify
 from raftlock.cli.audit_archive import verify_shipped
 from raftlock.cli.audit_bucket import init_bucket
 from raftlock.cli.audit_data import data_option, find, show
+from raftlock.cli.audit_estimate import estimate_command
 from raftlock.cli.audit_place import open_archive, tier_options
 from raftlock.cli.audit_query import query
 from raftlock.cli.audit_report import report
@@ -115,7 +116,7 @@ def verify_command(
         fail(f"{directory.path}: {report.damages[0]}")
 
 
-for _command in (ship, query, report, sql, restore, diff, init_bucket):
+for _command in (ship, query, report, sql, restore, diff, estimate_command, init_bucket):
     audit.add_command(_command)
 
 
