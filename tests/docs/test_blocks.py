@@ -91,6 +91,7 @@ def run_shell(block: Block, cluster: Cluster, folder: Path) -> str:
         **os.environ,
         "PATH": f"{BIN}:{os.environ['PATH']}",
         "RAFTLOCK_ENDPOINTS": ",".join(cluster.endpoints),
+        "RAFTLOCK_DATA_DIR": str(cluster.folder / "node-1"),
     }
     script = "set -eu\n" + block.text.replace(".venv/bin/", "")
     done = subprocess.run(
