@@ -15,6 +15,7 @@ from typing import Any
 from bench.report import add_common, count, table, write
 from raftlock.audit import AuditLog, Recorded
 from raftlock.audit.estimate import MEASURED, Measured
+from raftlock.audit.format import encode_results
 from raftlock.audit.parquet import encode_segment
 from raftlock.audit.reader import Directory
 from raftlock.locks import LockTable
@@ -113,8 +114,8 @@ def measure(folder: Path, *, batch: int, operations: int, seed: int) -> Measured
         wall_us = START_US + (3_600_000_000 if last else int(index * batch / RATE * 1e6))
         applied = mix.table.apply(index, index, wall_us, tuple(todo))
         entry = Entry(Index(index), Term(1), EntryKind.BATCH, index, wall_us, pack(tuple(todo)))
-        answers = tuple(tuple(group) for group in applied.answers)
-        log.append([Recorded(entry, answers, tuple(applied.effects), len(answers), 1)])
+        results = encode_results([*map(pack, applied.answers)], applied.effects)
+        log.append([Recorded(entry, results, len(todo), mix.table.version)])
         if last:
             break
         todo = mix.take(applied)

@@ -117,7 +117,9 @@ def origin_of(schema: pa.Schema, *, file: str) -> Origin:
 
 def rows_from_table(table: pa.Table) -> Iterator[Row]:
     """Return the rows as `names.rows_of` made them, without the fields that say nothing, and with `position`."""
-    for values in table.to_pylist():
+    # A full segment has half a million rows: as Python objects there are only so many at one time.
+    batches = table.to_batches(max_chunksize=BATCH_ROWS)
+    for values in (values for batch in batches for values in batch.to_pylist()):
         row = {name: value for name, value in values.items() if value is not None}
         row["time"] = f"{row['time']:%Y-%m-%dT%H:%M:%S.%f}Z"
         if "metadata" in row:

@@ -116,6 +116,38 @@ async def test_tail_tells_what_happened_while_the_node_runs(cluster: Cluster) ->
         assert rows(node_id)[0]["owner"] == "me"
 
 
+async def test_three_nodes_restore_the_same_table(cluster: Cluster) -> None:
+    """At any index each node's records lead to the same table, and it has who held the lock then; its story agrees."""
+    async with AsyncClient(cluster.endpoints, owner="me") as client:
+        for _ in range(3):
+            async with client.lock("demo", ttl=10) as lock:
+                token = lock.token
+        held = await client.acquire("held", ttl=30)
+        await client.force_release("held", held.token, reason="drain", now=True)
+    folders = [cluster.folder / f"node-{node_id}" for node_id in cluster.ids]
+
+    def rows(folder: Path) -> list[dict[str, Any]]:
+        done = cli("audit", "query", "--data", folder, "--token", str(token), "--format", "json")
+        found: list[dict[str, Any]] = json.loads(done.stdout)
+        return found
+
+    for folder in folders:
+        wait_for(lambda f=folder: len(rows(f)) == 2, f"{folder} does not tell")
+    grant = rows(folders[0])[0]
+
+    tables = [
+        json.loads(cli("audit", "restore", "--at", str(grant["index"]), "--list", "--json", "--data", f).stdout)
+        for f in folders
+    ]  # fmt: skip
+    stories = [json.loads(cli("history", "held", "--json", "--data", f).stdout) for f in folders]
+
+    assert tables[0] == tables[1] == tables[2]
+    assert [(lock["resource"], lock["token"]) for lock in tables[0]["list"]] == [("demo", token)]
+    assert stories[0] == stories[1] == stories[2]
+    [story] = stories[0]
+    assert (story["end"], story["forced"]["reason"], story["owner"]) == ("forced", "drain", "me")
+
+
 def test_verify_names_what_is_damaged(tmp_path: Path) -> None:
     """Without an audit, and with a file that is none, the command says so and fails."""
     nothing = cli("audit", "verify", "--data", tmp_path)

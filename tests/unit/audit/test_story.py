@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from raftlock.audit import Recorded
-from raftlock.audit.format import decode_records, encode_record
+from raftlock.audit.format import decode_records, encode_record, encode_results
 from raftlock.audit.names import iso, rows_of
 from raftlock.audit.story import Chapter, Holding, Story, Waiting
 from raftlock.locks import Grant, LockTable
@@ -91,8 +91,8 @@ def told(chapter: Chapter) -> tuple[Any, ...]:
 def rows_through_the_recorder(entry: Entry, table: LockTable, groups: Any) -> list[dict[str, Any]]:
     """Apply, record, and read the record back."""
     applied = table.apply(entry.index, entry.stamp_us, entry.wall_us, groups)
-    answers = tuple(tuple(group) for group in applied.answers)
-    recorded = Recorded(entry, answers, tuple(applied.effects), 1, table.version)
+    results = encode_results([*map(pack, applied.answers)], applied.effects)
+    recorded = Recorded(entry, results, 1, table.version)
     [record] = decode_records(encode_record(recorded), file="x", offset=0)
     return list(rows_of(record))
 
