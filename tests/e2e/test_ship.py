@@ -250,3 +250,6 @@ async def test_a_clusters_records_are_found_in_the_store(cluster: Cluster, s3: S
         rows = ok(place.run("query", *asked, "--format", "json"))
         told = [(row["operation"], row["status"], row["token"]) for row in rows]
         assert told == [("acquire", "OK", token), ("release", "OK", token)]
+    statement = f"select operation, status, token from records where token = {token} order by index"
+    done = place.run("sql", statement, "--json")
+    assert [tuple(row.values()) for row in ok(done)] == told

@@ -129,6 +129,19 @@ def test_a_dataset_reads_columns_and_not_objects(places: tuple[str, Path], tmp_p
     assert cost.read_size > 0
 
 
+def test_an_object_that_is_there_twice_counts_once(
+    places: tuple[str, Path], tmp_path: Path
+) -> None:
+    """Two names of one range, which `verify` reports, do not double what is counted."""
+    tier, question = FileTier(tmp_path / "store"), Question()
+    archive = ShippedRecords(tier, question, Cost())
+    before = dataset_of(tier, archive, Cost()).count_rows()
+    key = shipped(tier.list(RECORDS))[3].key
+    tier.put_new(key.replace(key[-72:-8], "0" * 64), tier.read(key))
+
+    assert dataset_of(tier, archive, Cost()).count_rows() == before > 0
+
+
 def test_other_readers_take_the_objects(places: tuple[str, Path], tmp_path: Path) -> None:
     """polars and DuckDB read the shipped files themselves, with day and hour as columns, and agree."""
     polars = pytest.importorskip("polars", reason="polars is not installed")

@@ -1,16 +1,17 @@
 """What was shipped and what nodes have, as one: in order, each record once, with holes filled where anybody can."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from raftlock.audit import AuditLog
+from raftlock.audit.manifest import Shipped
 from raftlock.audit.query import Cost, Question, ShippedRecords
 from raftlock.audit.reader import Directory
 from raftlock.audit.shipper import Shipper
@@ -88,6 +89,7 @@ def test_what_was_shipped_and_a_node_are_one(
     assert (cost.objects_opened, cost.records > 0) == (len(FILES) // 2, True)
 
 
+@settings(max_examples=30)
 @given(seed=st.integers(0, 1 << 20), question=st.data())
 def test_holes_are_filled_by_whoever_can(
     whole: Directory,
@@ -129,3 +131,22 @@ def test_times_leave_segments_unread(whole: Directory, everything: list[dict[str
 
     assert found == [row for row in everything if fits(row, Question(since=since, until=until))]
     assert (cost.missing, cost.records < 60) == ([], True)
+
+
+def test_objects_that_overlap_in_part_tell_each_index_once() -> None:
+    """Where a second object begins inside the first, its rows count from behind the first one's end."""
+    objects = [
+        Shipped(first, last, "0" * 64, "2026-11-25", 9, f"{first}", 1)
+        for first, last in ((1, 5), (4, 8), (6, 7))
+    ]
+
+    class Overlapping:
+        def objects(self) -> Iterator[Shipped]:
+            yield from objects
+
+        def rows(self, one: Shipped) -> Iterator[dict[str, Any]]:
+            yield from ({"index": index} for index in range(one.first, one.last + 1))
+
+    found = rows(Question(), Cost(), archive=Overlapping(), nodes=())
+
+    assert [row["index"] for row in found] == list(range(1, 9))
