@@ -60,6 +60,12 @@ class RangeFile(io.RawIOBase):
         super().__init__()
         self._tier, self._one, self._cost = tier, one, cost
         self._at = 0
+        self._ahead = (0, b"")
+
+    def read_ahead(self, start: int, size: int) -> None:
+        """Read a part at once, in one request: what lies in it is then served from memory."""
+        self._at, self._ahead = start, (0, b"")
+        self._ahead = (start, self.read(size))
 
     def readable(self) -> bool:
         """See io."""
@@ -85,6 +91,11 @@ class RangeFile(io.RawIOBase):
         size = left if size is None or size < 0 else min(size, left)
         if not size:
             return b""
+        start, ahead = self._ahead
+        if start <= self._at and self._at + size <= start + len(ahead):
+            data = ahead[self._at - start : self._at - start + size]
+            self._at += size
+            return data
         data = self._tier.read(self._one.key, start=self._at, size=size)
         self._cost.requests += 1
         self._cost.read_size += len(data)
@@ -102,11 +113,13 @@ class RangeFile(io.RawIOBase):
 def _rows(tier: Tier, one: Shipped, question: Question, cost: Cost) -> Iterator[Row]:
     cost.objects_opened += 1
     try:
-        file = pq.ParquetFile(pa.PythonFile(RangeFile(tier, one, cost), mode="r"), pre_buffer=True)
+        source = RangeFile(tier, one, cost)
+        # No reading ahead by pyarrow's threads: one that still holds a Python file when the process ends aborts it.
+        file = pq.ParquetFile(pa.PythonFile(source, mode="r"), pre_buffer=False)
         wanted = _conditions(question)
         groups = [g for g in range(file.num_row_groups) if _may_match(file.metadata, g, wanted)]
         cost.groups += file.num_row_groups
-        found = [t for t in (_matches(file, g, wanted) for g in groups) if t.num_rows]
+        found = [t for t in (_matches(file, source, g, wanted) for g in groups) if t.num_rows]
     except FileNotFoundError:
         # It expired between the listing and this.
         return
@@ -175,18 +188,37 @@ def _may_match(metadata: Any, group: int, wanted: Sequence[_Condition]) -> bool:
     return True
 
 
-def _matches(file: pq.ParquetFile, group: int, wanted: Sequence[_Condition]) -> pa.Table:
+def _matches(
+    file: pq.ParquetFile, source: RangeFile, group: int, wanted: Sequence[_Condition]
+) -> pa.Table:
     """Return the rows of a group that fit. The other columns are read only if there are any."""
     if not wanted:
-        return file.read_row_group(group)
-    asked = file.read_row_group(group, columns=sorted({c.column for c in wanted}))
+        return _group(file, source, group, None)
+    asked = _group(file, source, group, sorted({c.column for c in wanted}))
     mask = None
     for condition in wanted:
         holds = pc.fill_null(condition.holds(asked[condition.column]), False)
         mask = holds if mask is None else pc.and_(mask, holds)
     if not pc.any(mask).as_py():
         return asked.slice(0, 0)
-    return file.read_row_group(group).filter(mask)
+    return _group(file, source, group, None).filter(mask)
+
+
+def _group(
+    file: pq.ParquetFile, source: RangeFile, group: int, columns: Sequence[str] | None
+) -> pa.Table:
+    """Read a group in this thread: all of its columns lie side by side, and are one request."""
+    if columns is None:
+        row_group = file.metadata.row_group(group)
+        chunks = [row_group.column(i) for i in range(row_group.num_columns)]
+        starts = [
+            min(c.data_page_offset, c.dictionary_page_offset or c.data_page_offset) for c in chunks
+        ]
+        end = max(
+            start + chunk.total_compressed_size for start, chunk in zip(starts, chunks, strict=True)
+        )
+        source.read_ahead(min(starts), end - min(starts))
+    return file.read_row_group(group, columns=columns, use_threads=False)
 
 
 def _day(moment: datetime | None) -> str:

@@ -16,7 +16,7 @@ from raftlock.audit.shipper import Shipper
 from raftlock.client import AsyncClient
 from tests.e2e.conftest import Cluster
 from tests.e2e.s3 import KEYS, Store, s3
-from tests.e2e.test_audit import fill, segments, wait_for
+from tests.e2e.test_audit import cli, fill, segments, wait_for
 from tests.unit.audit.ship_kit import MemoryTier, contents, files_of_days, node
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("s3")]
@@ -250,6 +250,23 @@ async def test_a_clusters_records_are_found_in_the_store(cluster: Cluster, s3: S
         rows = ok(place.run("query", *asked, "--format", "json"))
         told = [(row["operation"], row["status"], row["token"]) for row in rows]
         assert told == [("acquire", "OK", token), ("release", "OK", token)]
-    statement = f"select operation, status, token from records where token = {token} order by index"
-    done = place.run("sql", statement, "--json")
-    assert [tuple(row.values()) for row in ok(done)] == told
+
+
+def test_questions_have_the_same_answers_from_the_store_and_from_the_node(
+    s3: Store, tmp_path: Path
+) -> None:
+    """Records, counts by SQL and the report: read through S3, and from the segments that were shipped."""
+    place, data = Place(s3), data_of(tmp_path)
+    ok(place.run("ship", "--once", "--json", "--data", data))
+    count = "select operation, count(*) as n from records group by 1 order by 1"
+    asked: Sequence[tuple[str, ...]] = (
+        ("query", "--resource", "a", "--format", "json"),
+        ("sql", count, "--json"),
+        ("report", "--json"),
+    )
+
+    from_store = [ok(place.run(*one)) for one in asked]
+    from_node = [ok(cli("audit", *one, "--data", data)) for one in asked]
+
+    assert all(from_store)
+    assert from_store == from_node
