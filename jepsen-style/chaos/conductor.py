@@ -14,7 +14,9 @@ from chaos.history import merged
 from chaos.nemesis import Nemesis, Strike, schedule
 from chaos.network import Network, die_with_parent
 from chaos.nodes import Nodes
+from chaos.proxies import ProxyNetwork
 from chaos.report import Fault, Run, write_report
+from chaos.wiring import Wiring
 from chaos.worker import FAIR_RESOURCE, RESOURCES
 from raftlock.client import AsyncClient, RaftlockError
 
@@ -35,6 +37,10 @@ class Options:
     clients: int
     folder: Path
     only: tuple[str, ...] = ()
+    proxies: bool = False
+    """TCP proxies on the loopback device, and no namespaces."""
+    planted: str = ""
+    """A bug of raftlock.testing.mutants that all nodes and workers get: the run must fail."""
 
 
 class Conductor:
@@ -42,8 +48,9 @@ class Conductor:
 
     def __init__(self, options: Options) -> None:
         self._options = options
-        self._network = Network(range(1, options.nodes + 1))
-        self._nodes = Nodes(self._network, options.folder)
+        make = ProxyNetwork if options.proxies else Network
+        self._network: Wiring = make(range(1, options.nodes + 1))
+        self._nodes = Nodes(self._network, options.folder, planted=options.planted)
         self._nemesis = Nemesis(self._network, self._nodes, self._leader)
         self._processes: list[subprocess.Popen[bytes]] = []
         self._statuses = options.folder / "statuses.jsonl"
@@ -59,9 +66,8 @@ class Conductor:
             asyncio.run(self._serves())
             names = [n for n in self._nemesis.names if not options.only or n in options.only]
             strikes = schedule(options.seed, options.seconds, names)
-            missing = sorted(set(self._nemesis.all_names) - set(self._nemesis.names))
-            if missing:
-                print(f"not on this machine: {', '.join(missing)}")
+            for name, why in sorted(self._nemesis.left_out.items()):
+                print(f"left out: {name}: {why}")
             began = time.monotonic()
             workers = self._start_workers(options.seconds + SETTLE_S)
             self._strike_all(strikes, began)
@@ -88,12 +94,17 @@ class Conductor:
         self._processes.append(process)
         return process
 
+    @property
+    def _program(self) -> list[str]:
+        planted = self._options.planted
+        return ["-m", "chaos.planted_worker", planted] if planted else ["-m", "chaos.worker"]
+
     def _start_workers(self, seconds: float) -> list[subprocess.Popen[bytes]]:
         options, endpoints = self._options, ",".join(self._nodes.endpoints)
         self._spawn("-m", "chaos.observer", "--endpoints", endpoints, "--file", str(self._statuses))
         return [
             self._spawn(
-                "-m", "chaos.worker", "--endpoints", endpoints, "--folder", str(options.folder),
+                *self._program, "--endpoints", endpoints, "--folder", str(options.folder),
                 "--seed", str(options.seed), "--name", f"w{number}", "--seconds", str(seconds),
                 "--clients", str(options.clients), "--raw", "3",
             )
@@ -174,6 +185,13 @@ class Conductor:
 
     # the end
 
+    @property
+    def _how(self) -> str:
+        """Say what kind of run this was."""
+        kind = "proxies on the loopback device" if self._options.proxies else "network namespaces"
+        planted = self._options.planted
+        return kind + (f"; planted: {planted}" if planted else "")
+
     def _judge(self, node_problems: list[str], afterwards: list[str]) -> bool:
         options = self._options
         events = merged(sorted(options.folder.glob("history-*.jsonl")))
@@ -188,6 +206,8 @@ class Conductor:
             faults=tuple(self._faults),
             operations=tuple(ops),
             looks=tuple(self._looks()),
+            left_out=self._nemesis.left_out,
+            how=self._how,
             checks=tuple(checks),
         )
         write_report(run, options.folder / "report.html")

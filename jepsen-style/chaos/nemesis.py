@@ -11,9 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from chaos.network import Network
 from chaos.nodes import Nodes
+from chaos.wiring import Wiring
 
+CLIENTS = 0
+"""What a wiring calls those that are no nodes."""
 FAULT_S = (2.0, 6.0)
 QUIET_S = (2.0, 5.0)
 COMBINED = 0.25
@@ -57,7 +59,7 @@ def schedule(seed: int, seconds: float, names: list[str]) -> list[Strike]:
 class Nemesis:
     """Carries faults out and takes them back."""
 
-    def __init__(self, network: Network, nodes: Nodes, leader: Leader) -> None:
+    def __init__(self, network: Wiring, nodes: Nodes, leader: Leader) -> None:
         self._network, self._nodes, self._leader = network, nodes, leader
         self.findings: list[str] = []
         """What a fault itself saw that must not be."""
@@ -75,6 +77,9 @@ class Nemesis:
             "pause leader": self._pause_leader,
             "lose packets": self._lose,
             "slow link": self._slow,
+            "latency": self._latency,
+            "links reset": self._reset_links,
+            "tails lost": self._lose_tails,
             "rolling restart": self._rolling,
             "clock jumps": self._clock,
             "disk full": self._disk_full,
@@ -90,14 +95,19 @@ class Nemesis:
         return list(self._begin)
 
     @property
+    def left_out(self) -> dict[str, str]:
+        """Return the faults that this machine cannot do, each with the reason."""
+        reasons = dict(self._network.left_out)
+        if not self._nodes.has_faults:
+            reasons |= dict.fromkeys(("clock jumps", "slow disk"), "needs a C compiler")
+        if not self._nodes.has_disks:
+            reasons.setdefault("disk full", "this machine mounts no file system for each node")
+        return reasons
+
+    @property
     def names(self) -> list[str]:
         """Return the faults that this machine can do."""
-        missing = set()
-        if not self._nodes.has_faults:
-            missing |= {"clock jumps", "slow disk"}
-        if not self._nodes.has_disks:
-            missing.add("disk full")
-        return [name for name in self._begin if name not in missing]
+        return [name for name in self._begin if name not in self.left_out]
 
     def begin(self, strike: Strike) -> str:
         """Begin a fault. Return what it did, in words."""
@@ -169,6 +179,28 @@ class Nemesis:
         node_id, kilobits = self._any(rng), rng.choice([64, 256, 1_000])
         self._network.slow(node_id, kilobits)
         return f"node {node_id} sends {kilobits} kbit/s"
+
+    def _latency(self, rng: random.Random, _: float) -> str:
+        low_ms = rng.choice([50, 100, 150])
+        high_ms = rng.choice([2, 3]) * low_ms if low_ms < 150 else 300
+        a, b, *rest = rng.sample(self._nodes.ids, len(self._nodes.ids))
+        if rng.random() < 0.5:
+            self._network.delay([(a, b), (b, a)], low_ms, high_ms)
+            return f"{low_ms} to {high_ms} ms each way between nodes {a} and {b}"
+        others = [CLIENTS, b, *rest]
+        pairs = [(a, other) for other in others] + [(other, a) for other in others]
+        self._network.delay(pairs, low_ms, high_ms)
+        return f"{low_ms} to {high_ms} ms each way between node {a} and all others"
+
+    def _reset_links(self, rng: random.Random, _: float) -> str:
+        a, b, *_rest = rng.sample(self._nodes.ids, len(self._nodes.ids))
+        self._network.reset([(a, b), (b, a)])
+        return f"connections between nodes {a} and {b} are reset, again and again"
+
+    def _lose_tails(self, rng: random.Random, _: float) -> str:
+        nodes = rng.sample(self._nodes.ids, rng.randint(1, len(self._nodes.ids)))
+        self._network.lose_tails(nodes)
+        return f"all connections of nodes {sorted(nodes)} end, and what was under way is lost"
 
     # processes
 

@@ -12,7 +12,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from chaos.shell import ToolFailed, run
+from chaos.wiring import Addresses
 
+CLIENT_PORT, PEER_PORT, HTTP_PORT = 7401, 7411, 7421
 SUBNET = "10.77.0"
 LAB = f"{SUBNET}.254"
 """The address of the clients."""
@@ -54,6 +56,19 @@ class Network:
     def __init__(self, node_ids: Iterable[int]) -> None:
         self.node_ids = list(node_ids)
         self._holders: dict[int, subprocess.Popen[bytes]] = {}
+        self._left_out = {"tails lost": "only a proxy can end a connection without what was sent"}
+
+    @property
+    def left_out(self) -> dict[str, str]:
+        """See Wiring."""
+        return self._left_out
+
+    def addresses(self, node_id: int) -> Addresses:
+        """See Wiring."""
+        host = address(node_id)
+        return Addresses(
+            client=f"{host}:{CLIENT_PORT}", peer=f"{host}:{PEER_PORT}", http=f"{host}:{HTTP_PORT}"
+        )
 
     def up(self) -> None:
         """Build it."""
@@ -74,6 +89,10 @@ class Network:
             self.inside(node_id, "ip", "link", "set", "lo", "up")
             self.inside(node_id, "ip", "addr", "add", f"{address(node_id)}/24", "dev", inside)
             self.inside(node_id, "ip", "link", "set", inside, "up")
+        try:
+            self._netem(self.node_ids[0], 1, 2)
+        except ToolFailed:
+            self._left_out["latency"] = "this kernel has no netem"
         self.heal()
 
     @staticmethod
@@ -128,6 +147,31 @@ class Network:
             node_id, "tc", "qdisc", "replace", "dev", f"peer{node_id}", "root", "tbf",
             "rate", f"{kilobits}kbit", "burst", "16kb", "latency", "400ms",
         )  # fmt: skip
+
+    def delay(self, pairs: Iterable[tuple[int, int]], low_ms: int, high_ms: int) -> None:
+        """See Wiring; here all that the first of each pair sends is late."""
+        for source in {source for source, _ in pairs if source in self._holders}:
+            self._netem(source, low_ms, high_ms)
+
+    def _netem(self, node_id: int, low_ms: int, high_ms: int) -> None:
+        middle, jitter = (low_ms + high_ms) / 2, (high_ms - low_ms) / 2
+        self.inside(
+            node_id, "tc", "qdisc", "replace", "dev", f"peer{node_id}", "root", "netem",
+            "delay", f"{middle}ms", f"{jitter}ms",
+        )  # fmt: skip
+
+    def reset(self, pairs: Iterable[tuple[int, int]]) -> None:
+        """See Wiring."""
+        rules: dict[int, list[str]] = {}
+        for source, target in pairs:
+            line = f"ip saddr {address(source)} meta l4proto tcp reject with tcp reset"
+            rules.setdefault(target, []).append(line)
+        for node_id, lines in rules.items():
+            self._rules(node_id, lines)
+
+    def lose_tails(self, node_ids: Iterable[int]) -> None:
+        """See Wiring."""
+        raise NotImplementedError(self._left_out["tails lost"])
 
     def _rules(self, node_id: int, lines: list[str]) -> None:
         body = "\n".join(f"    {line}" for line in lines)

@@ -8,12 +8,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-from chaos.network import Network, address, die_with_parent
+from chaos.network import die_with_parent
 from chaos.shell import ToolFailed, run
+from chaos.wiring import Wiring
 
-CLIENT_PORT, PEER_PORT, HTTP_PORT = 7401, 7411, 7421
 DISK_MIB = 192
 """Each node's data lies on a file system of its own, so that it can be full."""
+RIG = Path(__file__).resolve().parent.parent
 FAULTS_SOURCE = Path(__file__).with_name("faults.c")
 BAD_WORDS = ("Traceback", "InvariantViolation")
 
@@ -21,9 +22,10 @@ BAD_WORDS = ("Traceback", "InvariantViolation")
 class Nodes:
     """All nodes of one run, by their ids."""
 
-    def __init__(self, network: Network, folder: Path) -> None:
+    def __init__(self, network: Wiring, folder: Path, *, planted: str = "") -> None:
         self.network = network
         self.folder = folder
+        self._planted = planted
         self.ids = network.node_ids
         self._processes: dict[int, subprocess.Popen[bytes]] = {}
         self.paused: set[int] = set()
@@ -41,7 +43,7 @@ class Nodes:
 
     def endpoint(self, node_id: int) -> str:
         """Return a node's client address."""
-        return f"{address(node_id)}:{CLIENT_PORT}"
+        return self.network.addresses(node_id).client
 
     def _build_faults(self) -> Path | None:
         """Build what lets a node's wall clock and disk go wrong; None without a C compiler."""
@@ -67,12 +69,19 @@ class Nodes:
 
     # life
 
+    def make_folders(self) -> None:
+        """Give each node a plain folder for its data."""
+        for node_id in self.ids:
+            (self.folder / f"disk-{node_id}").mkdir(parents=True)
+
     def make_disks(self) -> None:
         """Give each node a small file system of its own, on a loop device; without one, a plain folder."""
-        self.has_disks = True
+        self.has_disks = "disk full" not in self.network.left_out
         for node_id in self.ids:
             mount = self.folder / f"disk-{node_id}"
             mount.mkdir(parents=True)
+            if not self.has_disks:
+                continue
             image = self.folder / f"disk-{node_id}.img"
             try:
                 with image.open("wb") as file:
@@ -88,7 +97,7 @@ class Nodes:
             self.set_clock(node_id, 0)
             self.slow_disk(node_id, 0)
             self.start(node_id)
-        listed = ",".join(f"{node_id}={address(node_id)}:{PEER_PORT}" for node_id in self.ids)
+        listed = ",".join(f"{n}={self.network.addresses(n).peer}" for n in self.ids)
         run(
             sys.executable, "-m", "raftlock.cli.main", "bootstrap",
             "--nodes", listed, "--wait", "20",
@@ -103,19 +112,29 @@ class Nodes:
                 "WALL_OFFSET": str(self._clock(node_id)),
                 "SLOW_SYNC_MS": str(self._sync(node_id)),
             }
-        host = address(node_id)
+        where = self.network.addresses(node_id)
+        listen = ["--listen-host", where.listen_host] if where.listen_host else []
+        program = (
+            ["-m", "chaos.planted_node", self._planted]
+            if self._planted
+            else ["-m", "raftlock.cli.main"]
+        )
         with self.log(node_id).open("ab") as log:
             self._processes[node_id] = subprocess.Popen(
                 [
                     *self.network.prefix(node_id),
-                    sys.executable, "-m", "raftlock.cli.main", "server",
+                    sys.executable, *program, "server",
                     "--node-id", str(node_id), "--data-dir", str(self.data(node_id)),
-                    "--client", f"{host}:{CLIENT_PORT}", "--peer", f"{host}:{PEER_PORT}",
-                    "--http", f"{host}:{HTTP_PORT}",
+                    "--client", where.client, "--peer", where.peer, "--http", where.http, *listen,
                     "--segment-size", str(4 << 20), "--snapshot-log-size", str(8 << 20),
                 ],
-                stdout=log, stderr=log, env=environment, preexec_fn=die_with_parent,
+                stdout=log, stderr=log, env=environment, cwd=RIG, preexec_fn=die_with_parent,
             )  # fmt: skip
+
+    @property
+    def pids(self) -> dict[int, int]:
+        """Return the process of each node that runs."""
+        return {node_id: process.pid for node_id, process in self._processes.items()}
 
     def is_up(self, node_id: int) -> bool:
         """Return whether a node's process runs. An end that nothing explains is kept as a failure."""

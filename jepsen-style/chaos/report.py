@@ -7,7 +7,8 @@ import html
 import itertools
 import math
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,9 @@ class Run:
     operations: tuple[Operation, ...]
     looks: tuple[dict[str, Any], ...]
     checks: tuple[Check, ...]
+    how: str = "network namespaces"
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    """Faults that this machine could not do, each with the reason."""
 
     @property
     def passed(self) -> bool:
@@ -87,12 +91,16 @@ def _summary(run: Run) -> str:
     held = sum(op.f == "acquire" and op.outcome is Outcome.OK for op in run.operations)
     rows = {
         "seed": str(run.seed),
-        "nodes": str(len(run.node_ids)),
+        "nodes": f"{len(run.node_ids)}: {run.how}",
         "faults": f"{len(run.faults)} in {run.seconds:.0f} s",
         "operations": f"{len(run.operations)}: {outcomes[Outcome.OK]} ok, {outcomes[Outcome.FAIL]} refused, "
         f"{outcomes[Outcome.INFO]} of unknown outcome; {held} locks held",
         "service": run.gap,
     }
+    if run.left_out:
+        rows["left out"] = "; ".join(
+            f"{name} ({why})" for name, why in sorted(run.left_out.items())
+        )
     return "<dl>" + "".join(f"<dt>{k}<dd>{html.escape(v)}" for k, v in rows.items()) + "</dl>"
 
 

@@ -1,0 +1,1 @@
+"""Honest clients beside abusers, on real nodes: `python jepsen-style abuse`."""
