@@ -83,6 +83,7 @@ class Connection(FramedProtocol):
         self._writable = True
         self._wanted = True
         self._sent = 0
+        self._ended = False
         self.address = "unknown"
         self.tag: int = 0
         """The handler's own: the id of the client connection, or of the peer."""
@@ -162,7 +163,8 @@ class Connection(FramedProtocol):
     def send(self, payload: bytes) -> None:
         """Send one frame. One whose backlog is too large is disconnected: it does not read (decision 16)."""
         transport = self._transport
-        if transport is None or transport.is_closing():
+        # After `close` there may still be answers under way: an end of file was sent, and writing raises.
+        if transport is None or self._ended or transport.is_closing():
             return
         data = frame(payload)
         self._sent += len(data)
@@ -177,8 +179,9 @@ class Connection(FramedProtocol):
         Closing with unread input resets the connection, and the reset overtakes the last words.
         """
         transport = self._transport
-        if transport is None or transport.is_closing():
+        if transport is None or self._ended or transport.is_closing():
             return
+        self._ended = True
         self.discard_input()
         transport.resume_reading()
         transport.write_eof()

@@ -93,6 +93,28 @@ async def test_last_words_arrive_although_input_is_left() -> None:
     )
 
 
+async def test_an_answer_after_the_last_words_is_dropped() -> None:
+    """What was under way when a connection was closed goes nowhere, and ends nothing else in the same turn."""
+    recorder = Recorder()
+    connection, other = await pair(recorder)
+    connection.send(b"goodbye")
+    connection.close()
+    connection.send(b"too late")
+    connection.close()
+
+    def read() -> bytes:
+        heard = b""
+        while part := other.recv(100):
+            heard += part
+        return heard
+
+    heard = await asyncio.to_thread(read)
+    connection.abort()
+    other.close()
+
+    assert heard == len(b"goodbye").to_bytes(4, "big") + b"goodbye"
+
+
 @pytest.mark.parametrize("reads", [False, True])
 async def test_one_that_reads_nothing_is_disconnected(
     monkeypatch: pytest.MonkeyPatch, reads: bool
