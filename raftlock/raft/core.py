@@ -22,6 +22,13 @@ from raftlock_wire.ids import NO_NODE, Index, NodeId, Term
 from raftlock_wire.invariant import check
 from raftlock_wire.membership import Membership
 
+TERM_JUMP_MAX = 1 << 32
+"""How far a member's term may be ahead: a hundred elections a second for a year. Beyond it the member lies, or is broken.
+
+One message with the largest number there is would otherwise be the end of the cluster: it is taken over, made durable,
+and there is no next term.
+"""
+
 
 class NotLeader(Exception):
     """Only a leader whose term has begun, and that is not handing over, takes proposals."""
@@ -59,6 +66,8 @@ class Raft:
             now_us=now_us,
         )
         self._now_us = now_us
+        self.contradicted_by = NO_NODE
+        """Who said last what no member can say that keeps to the protocol; the driver's owner sets it back."""
 
     # input
 
@@ -66,6 +75,9 @@ class Raft:
         """Take a message of a member."""
         state = self._state
         self._now_us = now_us
+        if self._contradicts(sender, message):
+            self.contradicted_by = sender
+            return
         match message:
             case RequestVote():
                 election.on_request_vote(state, sender, message, now_us)
@@ -91,15 +103,24 @@ class Raft:
                 if message.term == state.current_term and sender == state.leader_id:
                     transfer.on_timeout_now(state, now_us)
 
+    def _contradicts(self, sender: NodeId, message: Message) -> bool:
+        """Return whether a message breaks what every member keeps to: it is not taken, whoever is at fault.
+
+        A term has one leader (election safety): who claims a term in which this node knows another one is not followed.
+        """
+        state = self._state
+        if message.term > state.current_term + TERM_JUMP_MAX:
+            return True
+        if not isinstance(message, AppendEntries | InstallSnapshot):
+            return False
+        known = state.leader_id if message.term == state.current_term else NO_NODE
+        return known not in (NO_NODE, sender)
+
     def _follow(self, term: Term, leader_id: NodeId, now_us: int) -> bool:
         """Follow the leader of a term that is not old. Return whether it is not."""
         state = self._state
         if term < state.current_term:
             return False
-        check(
-            term > state.current_term or state.role is not Role.LEADER,
-            "a term has one leader (election safety)",
-        )
         if term > state.current_term or state.role is not Role.FOLLOWER:
             state.become_follower(term, leader_id, now_us)
         return True

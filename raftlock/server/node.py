@@ -30,7 +30,7 @@ from raftlock.telemetry import logs
 from raftlock.transport.connections import Connection
 from raftlock_wire import limits
 from raftlock_wire.errors import BadFrame, FrameTooLarge
-from raftlock_wire.ids import NodeId
+from raftlock_wire.ids import NO_NODE, NodeId
 
 log = logging.getLogger("raftlock.node")
 
@@ -205,6 +205,12 @@ class Node:
             self.fail(error)
             return
         self._carry_out(effects)
+        liar = self._driver.raft.contradicted_by
+        if liar != NO_NODE:
+            self._driver.raft.contradicted_by = NO_NODE
+            why = "it contradicts what this node knows of the term"
+            self.complaints.say("bad_peer_frame", peer=liar, why=why)
+            self._peers.hang_up(liar)
         ended_us = self._now_us()
         self.meter.turn(began_us, ended_us, self._driver.counters)
         if self._timer is not None:

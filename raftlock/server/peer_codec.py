@@ -20,6 +20,7 @@ from raftlock_wire.codec import pack, unpack
 from raftlock_wire.entry import Entry, EntryKind, SnapshotMeta
 from raftlock_wire.errors import BadFrame
 from raftlock_wire.ids import Index, Term
+from raftlock_wire.limits import NUMBER_MAX
 from raftlock_wire.membership import decode_membership
 
 REQUEST_VOTE = 1
@@ -110,9 +111,13 @@ def _decode_forwarded(code: int, fields: list[Any]) -> Forwarded:
 
 
 def _check_types(what: str, values: Any, types: tuple[type, ...]) -> None:
-    # Consensus counts with these: a text where it expects a number would end the node in a turn.
+    # Consensus counts with these: a text where it expects a number would end the node in a turn, and a term beyond what
+    # a frame can carry would end it in every turn after it was made durable.
     if type(values) not in (tuple, list) or tuple(map(type, values)) != types:
         raise BadFrame(f"the fields of {what} do not fit")
+    for value in values:
+        if type(value) is int and not 0 <= value <= NUMBER_MAX:
+            raise BadFrame(f"a number in {what} is {value}, not 0 to {NUMBER_MAX}")
 
 
 def _fields(code: int, message: Any) -> list[Any]:

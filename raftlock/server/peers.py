@@ -63,6 +63,12 @@ class Peers:
         """Return whether our link to a member is up."""
         return peer in self._out
 
+    def hang_up(self, peer: NodeId) -> None:
+        """End a member's call; it may call again."""
+        connection = self._in.get(peer)
+        if connection is not None:
+            connection.abort()
+
     # our calls
 
     def hello(self, peer: NodeId) -> bytes:

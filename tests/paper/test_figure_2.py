@@ -1,5 +1,7 @@
 """Each rule of Raft's figure 2, and figure 8."""
 
+from dataclasses import replace
+
 import pytest
 
 from raftlock.raft import (
@@ -297,12 +299,36 @@ def test_only_a_leader_takes_proposals() -> None:
         node().propose(EntryKind.BATCH, b"x", stamp_us=0, wall_us=0)
 
 
-def test_two_leaders_of_one_term_end_the_process() -> None:
-    """Election safety is checked, always."""
+def test_a_second_leader_of_a_term_is_not_followed() -> None:
+    """Election safety: who claims the term of the leader is not believed, and the leader says who it was."""
     raft = leader(term=1)
 
-    with pytest.raises(InvariantViolation, match="election safety"):
-        raft.step(NodeId(2), append(term=1), 300_000)
+    raft.step(NodeId(2), append(term=1), 300_000)
+
+    assert (raft.role, raft.term, raft.contradicted_by) == (Role.LEADER, Term(1), NodeId(2))
+
+
+def test_a_follower_keeps_the_leader_of_its_term() -> None:
+    """A term has one leader: a second claim to it changes nothing, whatever it carries."""
+    raft = node()
+    raft.step(NodeId(2), append(term=3), 100_000)
+
+    raft.step(NodeId(3), replace(append(term=3, commit=9), leader_id=NodeId(3)), 200_000)
+
+    assert (raft.leader_id, raft.commit_index, raft.contradicted_by) == (NodeId(2), 0, NodeId(3))
+
+
+def test_an_absurd_term_is_not_taken_over() -> None:
+    """A term so far ahead is no member's that keeps to the protocol; after it there would be no next one."""
+    raft = node()
+
+    raft.step(
+        NodeId(2),
+        RequestVote(term=Term(1 << 52), last_log_index=Index(9), last_log_term=Term(9)),
+        300_000,
+    )
+
+    assert (raft.term, raft.contradicted_by) == (Term(1), NodeId(2))
 
 
 # Decision 11

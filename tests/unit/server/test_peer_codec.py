@@ -23,7 +23,7 @@ from raftlock_wire.errors import BadFrame
 from raftlock_wire.ids import Index, NodeId, Term
 from tests.unit.server.kit import Nodes, members_of
 
-numbers = st.integers(0, 1 << 53)
+numbers = st.integers(0, (1 << 53) - 1)
 terms = numbers.map(Term)
 indexes = numbers.map(Index)
 nodes_ = st.integers(1, 65_535).map(NodeId)
@@ -134,6 +134,13 @@ def test_a_message_comes_out_as_it_went_in(message: Message) -> None:
 def test_what_is_forwarded_comes_out_as_it_went_in(payload: bytes, code: int, content: Any) -> None:
     """The client's bytes are not looked at on the way (decision 2, R7)."""
     assert peer_codec.decode(payload) == (code, content)
+
+
+@pytest.mark.parametrize("number", [-1, 1 << 53, (1 << 64) - 1])
+def test_a_number_that_no_member_has_is_refused(number: int) -> None:
+    """A term made durable that no frame can carry would be the end of its node, at each start again."""
+    with pytest.raises(BadFrame, match=f"is {number}, not 0 to {(1 << 53) - 1}"):
+        peer_codec.decode(pack([peer_codec.REQUEST_VOTE, number, 0, 0, False, False]))
 
 
 odd = st.recursive(
