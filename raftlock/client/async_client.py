@@ -292,7 +292,13 @@ class AsyncClient:
         """Renew by token a lock that was acquired elsewhere. Return whether it is held under this token."""
         arguments.resource(resource)
         answer = await self._request(lambda i: (int(Op.RENEW), i, [(resource, token)]))
-        return bool(answer[3][0][0] == Status.OK)
+        status = Status(answer[3][0][0])
+        # Leases are answered one by one: an outcome that is not known is no "not held" (guarantee 9).
+        if status is Status.UNKNOWN:
+            raise OutcomeUnknown(f"whether {resource!r} was renewed is not known")
+        if status not in (Status.OK, Status.NOT_HELD, Status.ENDING):
+            raise refusal(status, ())
+        return status is Status.OK
 
     async def check(self, resource: str, token: int) -> bool:
         """Return whether `token` is the current grant of `resource`: true at one point between call and return.

@@ -20,6 +20,8 @@ class FakeNode:
         """(number of the connection, request)"""
         self.silent = False
         """Takes requests and answers none."""
+        self.renewals = Status.OK
+        """The answer to each lease of a renewal."""
         self.queues = False
         """Every acquire waits."""
         self._news = threading.Condition()
@@ -110,7 +112,7 @@ class FakeNode:
             case Op.ACQUIRE:
                 return (ok, True, 0, next(self._tokens), 1)
             case Op.RENEW:
-                return (ok, True, tuple((ok, 0, 1) for _ in request[2]))
+                return (ok, True, tuple((int(self.renewals), 0, 1) for _ in request[2]))
             case Op.GET:
                 return (int(Status.NOT_HELD), True, 0, None)
             case Op.CANCEL:

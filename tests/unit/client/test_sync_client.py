@@ -10,8 +10,17 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from raftlock.client import AsyncClient, Client, ClientClosed, LockLost, SyncLock, Unavailable
+from raftlock.client import (
+    AsyncClient,
+    Client,
+    ClientClosed,
+    LockLost,
+    OutcomeUnknown,
+    SyncLock,
+    Unavailable,
+)
 from raftlock_wire.messages import Op
+from raftlock_wire.status import Status
 from tests.unit.client.fake_node import FakeNode
 
 RENEWED_S = 3.0
@@ -367,3 +376,17 @@ def test_an_acquire_that_was_never_sent_says_so() -> None:
             client.acquire("r")
         with pytest.raises(Unavailable, match=f"{address}: .*refused"):
             client.get("r")
+
+
+def test_a_renewal_of_unknown_outcome_is_not_called_lost(node: FakeNode, client: Client) -> None:
+    """A lease's own answer may be UNKNOWN where the request's is OK: that is no "not held" (guarantee 9)."""
+    held = {}
+    for status in (Status.OK, Status.NOT_HELD, Status.ENDING):
+        node.renewals = status
+        held[status] = client.renew_token("r", 7)
+
+    node.renewals = Status.UNKNOWN
+    with pytest.raises(OutcomeUnknown, match="whether 'r' was renewed is not known"):
+        client.renew_token("r", 7)
+
+    assert held == {Status.OK: True, Status.NOT_HELD: False, Status.ENDING: False}
