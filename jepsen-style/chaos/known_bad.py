@@ -1,2 +1,4 @@
-def main(argv):
+def main(argv: list[str]) -> int:
+    """Not yet."""
+    del argv
     raise SystemExit(2)

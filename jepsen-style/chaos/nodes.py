@@ -10,7 +10,7 @@ from pathlib import Path
 
 from chaos.network import die_with_parent
 from chaos.shell import ToolFailed, run
-from chaos.wiring import Wiring
+from chaos.wiring import Places
 
 DISK_MIB = 192
 """Each node's data lies on a file system of its own, so that it can be full."""
@@ -22,7 +22,7 @@ BAD_WORDS = ("Traceback", "InvariantViolation")
 class Nodes:
     """All nodes of one run, by their ids."""
 
-    def __init__(self, network: Wiring, folder: Path, *, planted: str = "") -> None:
+    def __init__(self, network: Places, folder: Path, *, planted: str = "") -> None:
         self.network = network
         self.folder = folder
         self._planted = planted
@@ -68,11 +68,6 @@ class Nodes:
         return self.folder / f"node-{node_id}.log"
 
     # life
-
-    def make_folders(self) -> None:
-        """Give each node a plain folder for its data."""
-        for node_id in self.ids:
-            (self.folder / f"disk-{node_id}").mkdir(parents=True)
 
     def make_disks(self) -> None:
         """Give each node a small file system of its own, on a loop device; without one, a plain folder."""

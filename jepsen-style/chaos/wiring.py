@@ -21,26 +21,30 @@ class Addresses:
     listen_host: str = ""
 
 
-class Wiring(Protocol):
-    """The network between the nodes of one run, and between them and the clients."""
+class Places(Protocol):
+    """Where the nodes of one run are."""
 
     node_ids: list[int]
 
     @property
     def left_out(self) -> dict[str, str]:
-        """Return the faults that it cannot do, each with the reason."""
-
-    def up(self) -> None:
-        """Build it."""
-
-    def down(self) -> None:
-        """Take it away."""
+        """Return the faults that cannot be done there, each with the reason."""
 
     def prefix(self, node_id: int) -> list[str]:
         """Return what to put before a command so that it runs where the node is."""
 
     def addresses(self, node_id: int) -> Addresses:
         """Return where a node is."""
+
+
+class Wiring(Places, Protocol):
+    """The network between the nodes of one run, and between them and the clients."""
+
+    def up(self) -> None:
+        """Build it."""
+
+    def down(self) -> None:
+        """Take it away."""
 
     def heal(self) -> None:
         """Let everything through at full speed."""
@@ -95,14 +99,16 @@ class Loopback:
             for node_id in self.node_ids
         }
 
+    @property
+    def left_out(self) -> dict[str, str]:
+        """See Places."""
+        return {"disk full": "plain folders have no size of their own"}
+
     def prefix(self, node_id: int) -> list[str]:
-        """See Wiring."""
+        """See Places."""
         del node_id
         return []
 
     def addresses(self, node_id: int) -> Addresses:
-        """See Wiring."""
+        """See Places."""
         return self._addresses[node_id]
-
-    def heal(self) -> None:
-        """See Wiring."""

@@ -53,7 +53,7 @@ class AbuseRun:
         abuses = self._options.only or list(NAMES)
         seconds = self._options.seconds
         try:
-            self._nodes.make_folders()
+            self._nodes.make_disks()
             self._nodes.bootstrap()
             asyncio.run(self._serves())
             # The honest clients stop when they are told to: how long the run takes is not known yet.
