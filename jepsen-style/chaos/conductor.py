@@ -210,6 +210,8 @@ class Conductor:
             how=self._how,
             checks=tuple(checks),
         )
+        verdicts = {check.name: check.problems for check in checks}
+        (options.folder / "verdicts.json").write_text(json.dumps(verdicts, indent=1) + "\n")
         write_report(run, options.folder / "report.html")
         _print(checks, run)
         return all(check.passed for check in checks)

@@ -69,6 +69,7 @@ class ProxyNetwork:
         self._rules = Rules()
         self._loop = asyncio.new_event_loop()
         self._lines: set[Line] = set()
+        self._servers: list[asyncio.Server] = []
         self._thread = threading.Thread(target=self._loop.run_forever, name="proxies", daemon=True)
 
     @property
@@ -86,12 +87,26 @@ class ProxyNetwork:
             for kind in ("client", "peer"):
                 port = int(getattr(addresses, kind).rpartition(":")[2])
                 front = Front(self, node_id, addresses.listen_host, port, is_peer=kind == "peer")
-                await asyncio.start_server(front.accept, "127.0.0.1", port)
+                self._servers.append(await asyncio.start_server(front.accept, "127.0.0.1", port))
 
     def down(self) -> None:
         """See Wiring."""
+        asyncio.run_coroutine_threadsafe(self._close(), self._loop).result(timeout=10)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(timeout=10)
+        self._loop.close()
+
+    async def _close(self) -> None:
+        for server in self._servers:
+            server.close()
+        for line in list(self._lines):
+            line.abort()
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        # The transports that were reset close their sockets in the next round of the loop.
+        await asyncio.sleep(0)
 
     def prefix(self, node_id: int) -> list[str]:
         """See Wiring."""

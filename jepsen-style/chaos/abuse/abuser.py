@@ -175,7 +175,7 @@ async def crowd(abuse: Abuse) -> None:
 
     async def one() -> None:
         async with gate:
-            streams = await abuse.open(abuse.clients[0]) if abuse.going else None
+            streams = await abuse.open(abuse.clients[0])
             if streams is None:
                 return
             reader, writer = streams
