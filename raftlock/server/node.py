@@ -413,6 +413,7 @@ class ClientListener:
             frame_size_max=limits.HELLO_FRAME_SIZE_MAX,
             close_backlog_size=limits.WRITE_BUFFER_CLOSE_SIZE,
             silence_ms=limits.CLIENT_SILENCE_MS,
+            read_size_max=limits.CLIENT_READ_SIZE_MAX,
         )
 
     def connected(self, connection: Connection) -> None:

@@ -15,6 +15,11 @@ _SCRATCH: Final = bytearray(256 << 10)
 _SCRATCH_VIEW: Final = memoryview(_SCRATCH)
 
 
+def read_view(size: int) -> memoryview:
+    """Return the shared buffer for reads of at most `size` bytes."""
+    return _SCRATCH_VIEW[:size]
+
+
 def frame(payload: bytes) -> bytes:
     """Return `payload` behind its length."""
     return len(payload).to_bytes(4, "big") + payload
@@ -25,6 +30,8 @@ class FramedProtocol(asyncio.BufferedProtocol):
 
     frame_size_max: int = 0
     """Set by the subclass."""
+    read_view: memoryview = _SCRATCH_VIEW
+    """What one read may fill."""
 
     def __init__(self) -> None:
         self._partial = bytearray()
@@ -46,7 +53,7 @@ class FramedProtocol(asyncio.BufferedProtocol):
     def get_buffer(self, sizehint: int) -> memoryview:
         """Lend the shared buffer for one read (asyncio.BufferedProtocol)."""
         del sizehint
-        return _SCRATCH_VIEW
+        return self.read_view
 
     def buffer_updated(self, nbytes: int) -> None:
         """Parse what one read brought (asyncio.BufferedProtocol)."""

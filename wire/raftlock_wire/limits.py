@@ -70,6 +70,8 @@ PEER_CALLERS_MAX = 256
 WRITE_BUFFER_PAUSE_SIZE = 1 << 20
 WRITE_BUFFER_CLOSE_SIZE = 16 << 20
 """A client that does not read its answers is disconnected at this backlog."""
+CLIENT_READ_SIZE_MAX = 16 << 10
+"""Bytes read from one client before all others, and the peers, had their turn."""
 UNREAD_MS = 10_000
 """One that has a backlog and reads nothing at all is disconnected after so long."""
 SESSIONS_PER_CONNECTION_MAX = 4_096

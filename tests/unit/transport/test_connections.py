@@ -36,12 +36,16 @@ class Recorder:
         self.lost.set()
 
 
-async def pair(recorder: Recorder) -> tuple[Connection, socket.socket]:
+async def pair(recorder: Recorder, *, read_size_max: int = 0) -> tuple[Connection, socket.socket]:
     """Return a connection that came in, and the blocking socket at its other end."""
     loop = asyncio.get_running_loop()
     server = await loop.create_server(
         lambda: Connection(
-            recorder, frame_size_max=100, close_backlog_size=64 << 20, silence_ms=3_000
+            recorder,
+            frame_size_max=100,
+            close_backlog_size=64 << 20,
+            silence_ms=3_000,
+            read_size_max=read_size_max,
         ),
         "127.0.0.1",
         0,
@@ -91,6 +95,27 @@ async def test_last_words_arrive_although_input_is_left() -> None:
         ["refused"],
         len(b"too large").to_bytes(4, "big") + b"too large",
     )
+
+
+async def test_one_that_sends_without_end_lets_the_others_have_their_turn() -> None:
+    """A read takes so much and no more of one; all of it comes in the end, and in order."""
+    one = (5).to_bytes(4, "big") + b"count"
+    greedy, modest = Recorder(), Recorder()
+    first, sends_much = await pair(greedy, read_size_max=900)
+    second, sends_little = await pair(modest, read_size_max=900)
+    sends_much.sendall(one * 5_000)
+    sends_little.sendall(one)
+    while not modest.events:
+        await asyncio.sleep(0)
+    meanwhile = len(greedy.events)
+    while len(greedy.events) < 5_000:
+        await asyncio.sleep(0)
+    first.abort()
+    second.abort()
+    sends_much.close()
+    sends_little.close()
+
+    assert (meanwhile <= 200, set(greedy.events)) == (True, {"received 5"})
 
 
 async def test_an_answer_after_the_last_words_is_dropped() -> None:
