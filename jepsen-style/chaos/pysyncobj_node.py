@@ -14,11 +14,11 @@ from typing import Any
 from chaos.history import Recorder
 from chaos.register import Register
 
-AUTO_UNLOCK_S = 4.0
+AUTO_UNLOCK_S = 10.0
 """Its lease: the manager prolongs it in a thread of its own."""
 RESOURCES = ("account:0", "account:1")
 LOOK_EVERY_S = 0.02
-HOLD_S = (0.05, 1.5)
+HOLD_S = (0.2, 8.0)
 ANSWER_S = 2.0
 TOKENLESS = 0
 
