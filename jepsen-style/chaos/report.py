@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from chaos.checks import Check, longest_gap
+from chaos.drill import around
 from raftlock.testing.linearizability import Operation, Outcome
 
 WIDTH, LEFT, RIGHT = 1180, 160, 20
@@ -109,13 +110,20 @@ def _verdicts(run: Run) -> str:
     for check in run.checks:
         state = "passed" if check.passed else "failed"
         problems = "".join(
-            f"<pre>{html.escape(problem)}</pre>" for problem in check.problems[:PROBLEMS_SHOWN]
+            f"<pre>{html.escape(problem)}</pre>{around(problem, run.operations)}"
+            for problem in check.problems[:PROBLEMS_SHOWN]
         )
         rows.append(
             f"<tr><td><span class='verdict {state}'>{state}</span><td>{html.escape(check.name)}"
             f"<td>{html.escape(check.says)}{problems}"
         )
-    return f"<table>{''.join(rows)}</table>"
+    key = (
+        "<p>Drawn below a violation: the calls on its lock around it, a lane a process; green answered OK, grey refused, "
+        "yellow of unknown outcome. Point at one to read it.</p>"
+        if any(check.problems for check in run.checks)
+        else ""
+    )
+    return f"{key}<table>{''.join(rows)}</table>"
 
 
 def _faults(run: Run) -> str:

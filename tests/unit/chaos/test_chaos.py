@@ -9,6 +9,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[3] / "jepsen-style"))
 
 from chaos.checks import all_checks, longest_gap, no_two_believe
+from chaos.drill import around
 from chaos.history import Recorder, merged
 from chaos.nemesis import schedule
 from chaos.register import Register, StaleToken, lost_updates
@@ -171,3 +172,15 @@ def test_the_report_shows_what_was_found(tmp_path: Path) -> None:
     ]
     assert found == [True] * 4
     assert [part in text for part in ("<script>", "http://", "https://")] == [False] * 3
+
+
+def test_the_calls_around_a_violation_are_drawn() -> None:
+    """Those on its lock, a lane a process; a text that names no lock and no time gets no drawing."""
+    events = held("a", 5, 100, 150) + held("b", 6, 130, 190)
+    ops = operations(sorted(events, key=lambda e: e["time_ns"]))
+    problem = no_two_believe(ops)[0]
+
+    drawn = around(problem, ops)
+
+    assert (drawn.count("<rect"), ">a</text>" in drawn, ">b</text>" in drawn) == (4, True, True)
+    assert around("node 2 ended", ops) == ""
