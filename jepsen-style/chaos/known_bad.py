@@ -47,9 +47,7 @@ KNOWN = (
     Known("a renewal that re-arms nothing", ("slow disk", "pause one")),
     Known("a release that ignores the token", ("kill -9 leader", "pause leader")),
     Known("a keep-alive that re-arms nothing", ("slow disk", "pause one")),
-    Known("a release that offers to two", ("kill -9 one", "pause one")),
     Known("the same n executed again", ("links reset", "kill -9 leader")),
-    Known("entries acknowledged before they are durable", ("slow disk", "kill -9 all")),
 )
 
 
