@@ -23,7 +23,7 @@ EVENTS = {
     "snapshot_refused": "What the leader sent was not the snapshot that it named.",
     "audit_segment": "A segment of the audit is complete and durable; its digest is the same on every node.",
     "audit_gap": "Entries are not in this node's audit, and why; the other nodes have them.",
-    "bad_peer_frame": "A member sent what is no message; its link is closed.",
+    "bad_peer_frame": "A member sent what is no message, or claims a term that it cannot have; its link is closed.",
     "client_refused": "A client is turned away or closed, and why. At most ten lines a second, then `left_out` counts.",
     "peer_refused": "A caller of the peer port is turned away, and why. Bounded like `client_refused`.",
     "refused_by_peer": "A member does not take this node's call, and why. Bounded like `client_refused`.",
