@@ -3,9 +3,11 @@
 from raftlock.locks.reads import RenewalClass
 from raftlock.locks.records import Grant, Session, Settings, Waiter
 from raftlock.locks.snapshot import SnapshotLoader, SnapshotStream
-from raftlock.locks.table import Applied, LockTable, UnknownCommand
+from raftlock.locks.table import Applied, LockTable
+from raftlock.locks.versions import VERSIONS, UnknownCommand, UnknownVersion, Versions
 
 __all__ = [
+    "VERSIONS",
     "Applied",
     "Grant",
     "LockTable",
@@ -15,5 +17,7 @@ __all__ = [
     "SnapshotLoader",
     "SnapshotStream",
     "UnknownCommand",
+    "UnknownVersion",
+    "Versions",
     "Waiter",
 ]

@@ -181,7 +181,7 @@ class SnapshotLoader:
         self._ended = False
 
     def feed(self, chunk: bytes) -> None:
-        """Take the next chunk. Raise InvariantViolation or BadFrame for one that is none."""
+        """Take the next chunk. Raise InvariantViolation or BadFrame for one that is none, and UnknownVersion."""
         check(not self._ended, "nothing follows the end of a snapshot")
         try:
             kind, *fields = unpack(chunk, array_count_max=_ARRAY_MAX)
@@ -227,12 +227,13 @@ class SnapshotLoader:
             table.applied_index,
             table.stamp_us,
             table.wall_us,
-            table.version,
+            version,
             table.initialised,
             table.token,
             table.session_counter,
             table.refuse_until_us,
         ) = values
+        table.set_version(version)
         table.settings = Settings(**settings)
 
     def _take_session(self, fields: list[Any]) -> None:

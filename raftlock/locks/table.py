@@ -7,20 +7,18 @@ import copy
 import hashlib
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from zlib import crc32
 
-from raftlock.locks import commands, handover, reads
+from raftlock.locks import handover, reads
 from raftlock.locks.reads import NameIndex, RenewalClass
 from raftlock.locks.records import Content, Grant, Outcome, Session, Settings, Waiter
 from raftlock.locks.snapshot import SnapshotLoader, SnapshotStream, encode_state
+from raftlock.locks.versions import VERSIONS, UnknownCommand, Versions, known
 from raftlock_wire.invariant import check
 from raftlock_wire.limits import SLOTS_MAX
 from raftlock_wire.messages import GrantState, Op
 from raftlock_wire.status import Status
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 BUCKETS = 4_096
 _MASK = BUCKETS - 1
@@ -32,10 +30,6 @@ _HELD = GrantState.HELD
 _OK = int(Status.OK)
 
 Answer = tuple[Any, ...]
-
-
-class UnknownCommand(Exception):
-    """The log holds a command that this version does not know: the node stops, it never skips (decision 7)."""
 
 
 class Applied:
@@ -75,11 +69,17 @@ class Applied:
 class LockTable:
     """All locks, queues and sessions of the cluster, as of `applied_index`."""
 
-    def __init__(self) -> None:
+    def __init__(self, versions: Versions = VERSIONS) -> None:
+        """`versions`: what this build knows; another one is for tests of a change of version."""
+        self.versions = versions
         self.applied_index = 0
         self.stamp_us = 0
         self.wall_us = 0
         self.version = 1
+        """The state machine's version that interprets the next entry (decision 7)."""
+        self.next_version = 1
+        """Raised by a command, and in force from the entry after that one on."""
+        self._commands = versions[1]
         self.initialised = False
         self.token = 0
         self.session_counter = 0
@@ -108,14 +108,21 @@ class LockTable:
     def apply(
         self, index: int, stamp_us: int, wall_us: int, groups: Sequence[tuple[Any, ...]]
     ) -> Applied:
-        """Apply one entry's groups of (principal, address, *requests). Raise UnknownCommand for what is not defined."""
+        """Apply one entry's groups of (principal, address, *requests). Raise UnknownCommand or UnknownVersion."""
         check(index > self.applied_index, "entries are applied in order, each once")
         check(stamp_us >= self.stamp_us and wall_us >= self.wall_us, "log time does not go back")
         self.applied_index, self.stamp_us, self.wall_us = index, stamp_us, wall_us
         applied = Applied()
         for group in groups:
             applied.answers.append(self._apply_group(group, applied))
+        if self.next_version != self.version:
+            self.set_version(self.next_version)
         return applied
+
+    def set_version(self, version: int) -> None:
+        """Put a version in force. Raise UnknownVersion."""
+        self._commands = known(self.versions, version, index=self.applied_index)
+        self.version = self.next_version = version
 
     def _apply_group(self, group: tuple[Any, ...], applied: Applied) -> list[Answer]:
         # The hot loop: locals instead of attributes, and the two common cases in line, 1.1 us an acquire and 0.7 us a
@@ -207,7 +214,7 @@ class LockTable:
     def _command(
         self, request: tuple[Any, ...], principal: str, address: str, applied: Applied
     ) -> Answer:
-        handler = _HANDLERS.get(request[0])
+        handler = self._commands.get(request[0])
         if handler is None:
             raise UnknownCommand(
                 f"command {request[0]} at index {self.applied_index}, version {self.version}"
@@ -359,9 +366,9 @@ class LockTable:
         return self.stream
 
     @staticmethod
-    def loader() -> SnapshotLoader:
+    def loader(versions: Versions = VERSIONS) -> SnapshotLoader:
         """Return what builds a table of a snapshot's chunks."""
-        return SnapshotLoader(LockTable())
+        return SnapshotLoader(LockTable(versions))
 
     def clone(self) -> "LockTable":
         """Return an independent copy, without a snapshot under way."""
@@ -378,24 +385,5 @@ class LockTable:
             digest.update(chunk)
         return digest.digest()
 
-
-_HANDLERS: "dict[int, Callable[[LockTable, tuple[Any, ...], str, str, Applied], Answer]]" = {
-    Op.OPEN_SESSION: commands.open_session,
-    Op.CLOSE_SESSION: commands.close_session,
-    Op.ACQUIRE: commands.acquire,
-    Op.CANCEL: commands.cancel,
-    Op.CHANGE_TTL: commands.change_ttl,
-    Op.RELEASE: commands.release,
-    Op.FORCE_RELEASE: commands.force_release,
-    Op.EXPIRE_LOCK: commands.expire_lock,
-    Op.EXPIRE_SESSION: commands.expire_session,
-    Op.WAIT_TIMEOUT: commands.wait_timeout,
-    Op.SWEEP_SESSION: handover.sweep_session,
-    Op.SWEEP_RESOURCE: handover.sweep_resource,
-    Op.LOGGED_RENEW: commands.logged_renew,
-    Op.GENESIS: commands.genesis,
-    Op.NEW_LIFE: commands.new_life,
-    Op.SET_SETTINGS: commands.set_settings,
-}
 
 __all__ = ["Applied", "Content", "LockTable", "UnknownCommand"]

@@ -38,6 +38,7 @@ from raftlock.server.lease_clock import LeaseClock
 from raftlock.server.outbox import Outbox
 from raftlock.server.proposals import Proposals
 from raftlock.server.snapshots import Snapshots
+from raftlock.server.versions import MemberVersions
 from raftlock.server.writing import Writing
 from raftlock.telemetry.counters import Counters
 from raftlock_wire import limits
@@ -96,6 +97,7 @@ class Driver:
         self.snapshots = Snapshots(
             log_size_max=config.snapshot_log_size, membership=membership, auditing=self.auditing
         )
+        self.versions = MemberVersions(node_id=config.node_id, version_max=max(table.versions))
         self.writing = Writing(self._effects)
         self.proposals = Proposals(
             raft=raft, leading=self.leading, writing=self.writing, counters=counters
@@ -150,6 +152,7 @@ class Driver:
 
     def link_lost(self, peer: NodeId) -> None:
         """Learn that the link from a peer, or ours to it, is closed or reset (decision 18)."""
+        self.versions.lost(peer)
         self._links_lost.append(peer)
 
     def job_done(self, job: Job, result: Any) -> None:
@@ -208,6 +211,7 @@ class Driver:
         self.front.turn(self.table, stamp_us, now_us)
         if self.leading.serving:
             self.leading.propose_due(self.table, stamp_us)
+            self._raise_version()
         self.proposals.propose(self.table, stamp_us=stamp_us, wall_us=wall_us)
         self._consensus(now_us, wall_us)
         self._background(now_us)
@@ -325,6 +329,7 @@ class Driver:
         # counts leases from this moment: it has its majority now (L5).
         stamp_us = self.clock.continue_from(self.raft.last_stamp_us)
         self.leading.begin(stamp_us)
+        self.versions.begin()
         self.leading.serves_from = self.raft.begin_term(
             stamp_us=stamp_us,
             wall_us=max(wall_us, self.raft.last_wall_us),
@@ -333,6 +338,14 @@ class Driver:
             ttl_ms = self.config.logged_renewal_ttl_ms
             self.leading.batcher.command((int(Op.GENESIS), 0, wall_us, ttl_ms))
         self._effects.notice("elected", term=self.raft.term)
+
+    def _raise_version(self) -> None:
+        """Propose the state machine's next version when every member has said that it supports it (decision 7)."""
+        members = (member.node_id for member in self.raft.membership.members)
+        version = self.versions.to_raise(members, self.table.version)
+        if version:
+            self.leading.batcher.command((int(Op.SET_VERSION), 0, version))
+            self._effects.notice("version_proposed", version=version)
 
     def _stepped_down(self) -> None:
         self.leading.end(self.proposals.end())

@@ -20,7 +20,10 @@ BOOTSTRAP_DONE = 69
 
 
 class PeerHello(NamedTuple):
-    """Who calls, whom it wants, and of which cluster: [64, version, from, incarnation, to, cluster_id, first, ttl]."""
+    """Who calls, whom it wants, of which cluster, and what it knows.
+
+    [64, version, from, incarnation, to, cluster_id, first, ttl, state_machine_version_max]
+    """
 
     version: int
     from_id: NodeId
@@ -30,14 +33,17 @@ class PeerHello(NamedTuple):
     first_membership: bytes
     """What the cluster was bootstrapped with: an empty node that it lists takes it."""
     logged_renewal_ttl_ms: int
+    state_machine_version_max: int
+    """The highest version of the state machine that the caller's build knows (decision 7)."""
 
 
 class HelloAnswer(NamedTuple):
-    """[65, ok, why, incarnation]"""
+    """[65, ok, why, incarnation, state_machine_version_max]"""
 
     accepted: bool
     why: str
     incarnation: str
+    state_machine_version_max: int
 
 
 class BootstrapTell(NamedTuple):
@@ -67,8 +73,8 @@ class BootstrapDone(NamedTuple):
 
 FirstFrame = PeerHello | HelloAnswer | BootstrapTell | BootstrapSet | BootstrapDone | None
 _SHAPES: dict[int, tuple[type[Any], tuple[type, ...]]] = {
-    HELLO: (PeerHello, (int, int, str, int, str, bytes, int)),
-    HELLO_ANSWER: (HelloAnswer, (bool, str, str)),
+    HELLO: (PeerHello, (int, int, str, int, str, bytes, int, int)),
+    HELLO_ANSWER: (HelloAnswer, (bool, str, str, int)),
     BOOTSTRAP_TELL: (BootstrapTell, (int, str, str, str, str)),
     BOOTSTRAP_SET: (BootstrapSet, (str, bytes, int)),
     BOOTSTRAP_DONE: (BootstrapDone, (bool, str)),

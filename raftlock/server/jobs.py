@@ -7,7 +7,7 @@ each job back with its result.
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from raftlock.locks import LockTable
+from raftlock.locks import VERSIONS, LockTable, Versions
 from raftlock.storage import BadSnapshot, NoRoom, SnapshotGone, Store
 from raftlock_wire.codec import pack, unpack
 from raftlock_wire.entry import SnapshotMeta, Write
@@ -103,9 +103,9 @@ AUDIT_CHUNK = "audit"
 """Begins the one chunk of a snapshot that is not the table's; the table's begin with a number."""
 
 
-def load_snapshot(store: Store, meta: SnapshotMeta) -> Loaded:
-    """Read a snapshot's state."""
-    loader = LockTable.loader()
+def load_snapshot(store: Store, meta: SnapshotMeta, versions: Versions = VERSIONS) -> Loaded:
+    """Read a snapshot's state. Raise UnknownVersion when it is of a version that is not among these."""
+    loader = LockTable.loader(versions)
     audit_state: bytes | None = None
     head = pack(AUDIT_CHUNK)
     for chunk in store.snapshot_chunks(meta):
@@ -119,8 +119,9 @@ def load_snapshot(store: Store, meta: SnapshotMeta) -> Loaded:
 class JobRunner:
     """Does jobs on a Store, one after the other. An error of the disk passes through: the process ends (decision 12)."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, versions: Versions = VERSIONS) -> None:
         self._store = store
+        self._versions = versions
         self._snapshot: Any = None
 
     def run(self, job: Job) -> Any:
@@ -156,7 +157,7 @@ class JobRunner:
                     store.install_snapshot(meta)
                 except BadSnapshot:
                     return None
-                return load_snapshot(store, meta)
+                return load_snapshot(store, meta, self._versions)
 
     def _give_up(self) -> None:
         snapshot, self._snapshot = self._snapshot, None

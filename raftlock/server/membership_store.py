@@ -9,7 +9,7 @@ import secrets
 from collections.abc import Callable
 
 from raftlock.audit import AuditDisk, AuditLog, CutRule, Keep
-from raftlock.locks import LockTable
+from raftlock.locks import VERSIONS, LockTable, Versions
 from raftlock.raft import Raft, RaftConfig
 from raftlock.server.config import ServerConfig
 from raftlock.server.driver import Driver, DriverConfig
@@ -81,15 +81,24 @@ class NodeStore:
         self.first_membership = self.membership = first
         self.logged_renewal_ttl_ms = message.logged_renewal_ttl_ms
 
-    def make_driver(self, config: ServerConfig, *, now_us: int, rng: random.Random) -> Driver:
-        """Build the core from what the disk held."""
+    def make_driver(
+        self,
+        config: ServerConfig,
+        *,
+        now_us: int,
+        rng: random.Random,
+        versions: Versions = VERSIONS,
+    ) -> Driver:
+        """Build the core from what the disk held. Raise UnknownVersion for a later build's state (decision 7)."""
         # The first write must not wait for a whole segment: a leader would be taken for lost meanwhile.
         while self.store.prepare() is Prepared.MORE:
             pass
         recovered = self._recovered
         snapshot = recovered.snapshot
         loaded = (
-            Loaded(LockTable(), None) if snapshot is None else load_snapshot(self.store, snapshot)
+            Loaded(LockTable(versions), None)
+            if snapshot is None
+            else load_snapshot(self.store, snapshot, versions)
         )
         first = (
             self.first_membership if snapshot is None else decode_membership(snapshot.membership)

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from raftlock.locks import VERSIONS, UnknownVersion
 from raftlock.server import handshake
 from raftlock.server.audit_jobs import AuditJob, AuditRunner
 from raftlock.server.clients import goodbye
@@ -200,6 +201,10 @@ class Node:
         began_us = self._now_us()
         try:
             effects = self._driver.turn(began_us, time.time_ns() // 1_000)
+        except UnknownVersion as error:
+            logs.event(log, "version_unknown", level=logging.ERROR, why=str(error))
+            self.fail(error)
+            return
         except Exception as error:  # noqa: BLE001 - a bug in the core: the process ends (style: failures)
             logs.event(log, "failed", level=logging.ERROR, error=repr(error), exc_info=True)
             self.fail(error)
@@ -364,6 +369,17 @@ class Node:
         """Learn that a link with a member is gone."""
         if self._driver is not None:
             self._driver.link_lost(peer)
+            self.wake()
+
+    @property
+    def version_max(self) -> int:
+        """Return the highest version of the state machine that this build knows."""
+        return max(VERSIONS)
+
+    def peer_said(self, peer: NodeId, version_max: int) -> None:
+        """Learn by a member's hello that a link with it stands, and which version of the state machine it knows."""
+        if self._driver is not None:
+            self._driver.versions.said(peer, version_max)
             self.wake()
 
     def bootstrap(self, message: handshake.BootstrapSet) -> str:

@@ -84,6 +84,7 @@ class Peers:
                 store.cluster_id,
                 store.first_membership.encode(),
                 store.logged_renewal_ttl_ms,
+                self._node.version_max,
             )
         )
 
@@ -95,7 +96,7 @@ class Peers:
             self._node.complaints.say("refused_by_peer", peer=peer, why=why)
             return False
         self._out[peer] = connection
-        self._node.wake()
+        self._node.peer_said(peer, answer.state_machine_version_max)
         return True
 
     def call_unread(self, connection: Connection) -> None:
@@ -214,7 +215,8 @@ class Peers:
                     hello.cluster_id, hello.first_membership, hello.logged_renewal_ttl_ms
                 )
             )
-        connection.send(handshake.encode(handshake.HelloAnswer(not why, why, store.incarnation)))
+        answer = handshake.HelloAnswer(not why, why, store.incarnation, self._node.version_max)
+        connection.send(handshake.encode(answer))
         if why:
             self._node.complaints.say("peer_refused", address=connection.address, why=why)
             connection.close()
@@ -227,6 +229,7 @@ class Peers:
             # The member called again before we saw the end of its last call: what that one carried may be lost.
             self._node.peer_lost(hello.from_id)
             earlier.abort()
+        self._node.peer_said(hello.from_id, hello.state_machine_version_max)
 
 
 class Caller:

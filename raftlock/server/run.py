@@ -10,6 +10,7 @@ import sys
 import uvloop
 
 from raftlock.audit import AUDIT_DIRECTORY
+from raftlock.locks import UnknownVersion
 from raftlock.server.config import ServerConfig
 from raftlock.server.membership_store import NodeStore, open_store
 from raftlock.server.node import FILES_RESERVED, Node
@@ -35,7 +36,8 @@ def serve(config: ServerConfig) -> None:
     os.environ.setdefault("RES_OPTIONS", "timeout:1 attempts:2")
     try:
         uvloop.run(_serve(config, _open(config)))
-    except StorageError as error:
+    except (StorageError, UnknownVersion) as error:
+        # A version that this build does not know is an older build on a directory with which nothing is wrong.
         raise StorageError(f"data_dir {config.data_dir}: {error}") from error
 
 

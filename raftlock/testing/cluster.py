@@ -3,6 +3,7 @@
 from functools import partial
 from pathlib import Path
 
+from raftlock.locks import UnknownVersion
 from raftlock.server.config import ServerConfig
 from raftlock.server.effects import Effects
 from raftlock.server.handshake import BootstrapSet, PeerHello, refuse_hello
@@ -12,6 +13,7 @@ from raftlock.testing.network import Network, NetworkFaults
 from raftlock.testing.node import SimNode, Sizes
 from raftlock.testing.profiles import Setup
 from raftlock.testing.sim_client import SimClient
+from raftlock.testing.versions import MixedVersions
 from raftlock.testing.world import World
 from raftlock_wire.ids import NodeId
 from raftlock_wire.limits import PROTOCOL_VERSION
@@ -51,12 +53,16 @@ class SimCluster:
                 world, config, around=self, rate=setup.node_rates[node_id - 1], sizes=sizes
             )
         self.monitor = Monitor(world, self.nodes)
+        self.mixed = MixedVersions(self, setup.next_build) if setup.next_build else None
+        """Where nodes of two builds run: None in most runs."""
         self._bootstrap()
         for node_id in range(1, setup.nodes + 1):
             self.nodes[node_id].start()
         self.clients = [
             SimClient(self, number, rate=rate) for number, rate in enumerate(setup.client_rates, 1)
         ]
+        if self.mixed is not None:
+            self.mixed.start()
 
     def _bootstrap(self) -> None:
         stores = {i: node.open() for i, node in self.nodes.items() if i <= self.setup.nodes}
@@ -129,6 +135,16 @@ class SimCluster:
 
     # links between members
 
+    def linked(self, source: SimNode, target: SimNode) -> bool:
+        """Return whether a link from one node to the other stands, or is made at once."""
+        return (
+            source.up
+            and target.up
+            and self.network.connected(source.node_id, target.node_id)
+            and self.network.connected(target.node_id, source.node_id)
+            and (not self.links_are_checked or self._is_let_in(source, target))
+        )
+
     def _is_let_in(self, source: SimNode, target: SimNode) -> bool:
         """Return whether a link from one node to the other stands: production's own check of its hello.
 
@@ -145,6 +161,7 @@ class SimCluster:
             source.store.cluster_id or "",
             source.store.first_membership.encode(),
             source.store.logged_renewal_ttl_ms,
+            source.driver.versions.version_max,
         )
         known = target.driver.raft.membership if target.driver is not None else Membership()
         theirs = source.driver.raft.membership
@@ -247,6 +264,12 @@ class SimCluster:
             self.world.after(self.network.delay_us(50, 5_000), lambda: client.lost(conn_id))
 
     # what happens to nodes
+
+    def refused_version(self, node: SimNode, error: UnknownVersion) -> None:
+        """See Surroundings."""
+        if self.mixed is None:
+            raise error
+        self.mixed.refused(node)
 
     def crashed(self, node: SimNode) -> None:
         """See Surroundings."""

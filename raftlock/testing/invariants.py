@@ -15,6 +15,7 @@ SAFETY: dict[str, str] = {
     "synced before acknowledged": "when a write of the log is reported durable, nothing of log or vote is unsynced",
     "durable again": "what a start has read is on the disk before the node takes part (decision 12)",
     "durable on a majority": "what a leader commits is on the disks of a majority at that moment (decision 3)",
+    "raised by all": "a version of the state machine is proposed only when every member's build knows it (decision 7)",
     "same digest": "nodes that applied the same index hold the same state (decision 6)",
     "snapshot is the state": "a snapshot is exactly the state at the index that it names (decision 14)",
     "recovery": "a node whose disk kept what it promised starts again (decision 12)",

@@ -388,6 +388,38 @@ class Nemesis:
         )
         leader.wake()
 
+    # versions: nothing where all nodes have the same build
+
+    def _restart(self, node: SimNode | None, fault: Fault) -> None:
+        """Stop a process in good order or not, and start it with the build that it has now."""
+        if node is not None:
+            self._down(node, fault.amount / 4, power=fault.way < 0.3)
+
+    def _upgrade(self, fault: Fault) -> None:
+        if self._cluster.mixed is not None:
+            self._restart(self._cluster.mixed.upgrade(fault.pick), fault)
+
+    def _downgrade(self, fault: Fault) -> None:
+        if self._cluster.mixed is not None:
+            self._restart(self._cluster.mixed.downgrade(fault.pick), fault)
+
+    def _in_switch(self, fault: Fault) -> None:
+        """While the command that raises the version is on its way: end a process, and perhaps start it with the older build."""
+        mixed = self._cluster.mixed
+        if mixed is None:
+            return
+
+        def strike() -> None:
+            node = mixed.downgrade(fault.pick) if fault.way < 0.7 else self._any(fault.pick)
+            self._restart(node, fault)
+
+        mixed.when_proposed = strike
+
+    def _new_command(self, fault: Fault) -> None:
+        del fault
+        if self._cluster.mixed is not None:
+            self._cluster.mixed.use_new_command()
+
     # clients
 
     def _client_dies(self, fault: Fault) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from raftlock.audit import CutRule
+from raftlock.locks import VERSIONS, UnknownVersion, Versions
 from raftlock.server.audit_jobs import AuditJob, AuditRunner
 from raftlock.server.config import ServerConfig
 from raftlock.server.driver import Driver
@@ -54,6 +55,9 @@ class Surroundings(Protocol):
     def started(self, node: "SimNode") -> None:
         """Look at the disk of a node that has read its data and is about to take part."""
 
+    def refused_version(self, node: "SimNode", error: UnknownVersion) -> None:
+        """Learn that a process ended because it met a later version of the state machine than its build knows."""
+
     def wrote(self, node: "SimNode") -> None:
         """Look at a disk that says that a write of the log is durable."""
 
@@ -91,6 +95,11 @@ class SimNode:
         self.life = 0
         """Grows at each start and crash: what was under way for an earlier life is void."""
         self.paused = False
+        self.versions: Versions = VERSIONS
+        """What the build knows that the next start runs (decision 7)."""
+        self.ran_max = max(VERSIONS)
+        """The highest version that the build of the last start knew."""
+        self.started_us = 0
         self.led = False
         """Whether it led when it crashed."""
         self.out_of_service = ""
@@ -176,6 +185,7 @@ class SimNode:
             return False
         self.life += 1
         self.paused = False
+        self.ran_max, self.started_us = max(self.versions), self._world.now_us
         self._note_votes()
         try:
             store = self.open()
@@ -183,11 +193,16 @@ class SimNode:
                 self.out_of_service = "its directory is empty: it waits for a membership"
                 self._world.note(f"n{self.node_id} waits: {self.out_of_service}")
                 return False
-            self._runner = JobRunner(store.store)
-            driver = store.make_driver(self._config, now_us=self.now_us(), rng=self._rng)
+            self._runner = JobRunner(store.store, self.versions)
+            driver = store.make_driver(
+                self._config, now_us=self.now_us(), rng=self._rng, versions=self.versions
+            )
         except CrashPoint:
             self._world.saw("a start is cut off by another crash")
             self.cut_power()
+            return False
+        except UnknownVersion as error:
+            self._refuses_version(error)
             return False
         except (StorageError, OSError) as error:
             self._refuses(error)
@@ -220,6 +235,10 @@ class SimNode:
         copies = self.disk.durable_vote()
         if len(copies) == 2 and copies[0] != copies[1]:
             self._world.saw("a start finds two different copies of the vote")
+
+    def _refuses_version(self, error: UnknownVersion) -> None:
+        self._around.refused_version(self, error)
+        self.kill(f"ends: {error}")
 
     def _refuses(self, error: Exception) -> None:
         text = f"n{self.node_id} does not start: {error}"
@@ -316,7 +335,11 @@ class SimNode:
             return
         now_us = self.now_us()
         self._note_clock(self.driver, now_us)
-        effects = self.driver.turn(now_us, self.wall_us())
+        try:
+            effects = self.driver.turn(now_us, self.wall_us())
+        except UnknownVersion as error:
+            self._refuses_version(error)
+            return
         for notice in effects.notices:
             self._world.note(f"n{self.node_id} {notice.event} {notice.fields}")
         self._check_spinning(effects, now_us)
@@ -386,6 +409,9 @@ class SimNode:
             result = self._runner.run(job)
         except CrashPoint:
             self.cut_power()
+            return
+        except UnknownVersion as error:
+            self._refuses_version(error)
             return
         except (StorageError, OSError) as error:
             # A node whose disk fails ends; so it does here (decision 12).

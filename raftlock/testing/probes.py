@@ -20,6 +20,7 @@ from raftlock.server.clients import Clients
 from raftlock.server.driver import Driver
 from raftlock.server.leading import Leading
 from raftlock.server.leases import Leases
+from raftlock.server.versions import MemberVersions
 from raftlock.server.writing import Writing
 from raftlock.testing.promise_checks import PromiseChecks, is_there
 from raftlock.testing.world import World
@@ -46,6 +47,8 @@ def watching(cluster: "SimCluster") -> Iterator[None]:
 
             stack.enter_context(patch.object(owner, name, probe))
 
+        if cluster.mixed is not None:
+            checks.mixed = cluster.mixed.applied
         around(LockTable, "apply", checks.apply)
         around(LockTable, "_command", checks.command)
         for owner, name, check in _promises(cluster.monitor.promises):
@@ -58,6 +61,8 @@ def watching(cluster: "SimCluster") -> Iterator[None]:
             return table
 
         around(SnapshotLoader, "finish", finish)
+        if cluster.mixed is not None:
+            around(MemberVersions, "to_raise", cluster.mixed.proposed)
         for owner, name, note in _notes(cluster.world):
             _before(stack, owner, name, note)
         yield

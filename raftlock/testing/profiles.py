@@ -5,7 +5,7 @@ It owns what the seed draws before a run begins. It must not know how a fault is
 
 import random
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 FAULTS_US = 25_000_000
 """Faults strike in the first 25 simulated seconds; then the run must come to rest."""
@@ -33,6 +33,8 @@ class Profile:
     clients: tuple[int, int] = (8, 16)
     extreme_clocks: bool = False
     spares: int = 0
+    mixed: float = 0.0
+    """The share of seeds in which nodes of two builds run, and are upgraded one by one."""
     busy: bool = False
     """Clients ask several times as often, and the bounds on what is open are small enough to be met."""
 
@@ -52,6 +54,8 @@ class Setup:
     resources: int
     busy: bool
     bounds_small: bool
+    next_build: tuple[bool, ...]
+    """For each node whether it starts with the next release's build; empty: all have this one's, for the whole run."""
     faults: tuple[Fault, ...]
 
 
@@ -107,8 +111,16 @@ PROFILES: dict[str, Profile] = {
     "overload": Profile(weights=OVERLOAD, clients=(16, 32), busy=True),
     "everything": Profile(
         weights=_together(PROCESSES, CLIENTS, NETWORK, DISK, CLOCK, MEMBERSHIP, OVERLOAD), spares=2, extreme_clocks=True,
+        mixed=0.25,
+    ),
+    "versions": Profile(
+        weights=_together(PROCESSES, CLIENTS, {"cut": 2, "cut_leader": 2, "abandon_leader": 2, "add_learner": 2, "lossy": 1}),
+        spares=1,
+        mixed=1.0,
     ),
 }  # fmt: skip
+VERSIONS = ("upgrade", "downgrade", "in_switch", "new_command")
+"""Faults of a run with nodes of two builds; they come beside those of its profile."""
 
 
 def draw(name: str, rng: random.Random) -> Setup:
@@ -124,7 +136,7 @@ def draw(name: str, rng: random.Random) -> Setup:
             return 1 + rng.choice([-spread, spread, 0.0])
         return 1 + rng.uniform(-spread, spread)
 
-    return Setup(
+    setup = Setup(
         nodes=nodes,
         spares=spares,
         node_rates=tuple(rate() for _ in range(nodes + spares)),
@@ -136,8 +148,36 @@ def draw(name: str, rng: random.Random) -> Setup:
         resources=rng.choice([2, 4, 4, 8]),
         busy=profile.busy or (name == "everything" and rng.random() < 0.2),
         bounds_small=rng.random() < 0.5 or profile.busy,
+        next_build=(),
         faults=_schedule(profile, rng),
     )
+    # Last, so that a seed without it draws the same as before there were versions.
+    if not profile.mixed or rng.random() >= profile.mixed:
+        return setup
+    changes = _changes_of_version(nodes + spares, rng)
+    return replace(
+        setup,
+        next_build=tuple(rng.random() < 0.25 for _ in range(nodes + spares)),
+        faults=tuple(sorted((*setup.faults, *changes), key=lambda fault: fault.at_us)),
+    )
+
+
+def _changes_of_version(nodes: int, rng: random.Random) -> list[Fault]:
+    """Draw an upgrade for each node, the way back for some, and what strikes at the switch."""
+    faults: list[Fault] = []
+
+    def add(kind: str, from_s: float, to_s: float, count: int = 1) -> None:
+        for _ in range(count):
+            at_us = int(rng.uniform(from_s, to_s) * 1_000_000)
+            draws = {"pick": rng.random(), "amount": rng.random(), "way": rng.random()}
+            faults.append(Fault(at_us=at_us, kind=kind, **draws))
+
+    add("upgrade", 2, 16, nodes + 1)
+    add("downgrade", 3, 22, rng.randint(0, 2))
+    add("upgrade", 15, 23, 2)
+    add("in_switch", 0.1, 3)
+    add("new_command", 8, 24.5, 8)
+    return faults
 
 
 def _schedule(profile: Profile, rng: random.Random) -> tuple[Fault, ...]:

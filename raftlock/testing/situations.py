@@ -33,6 +33,12 @@ SITUATIONS: tuple[str, ...] = (
     "a membership change is undone",
     "a learner becomes a voter",
     "a leader removes itself",
+    # a change of version
+    "the state machine's version is raised",
+    "the version is raised while a member is down",
+    "a node goes back to the older build before the switch",
+    "a node of the older build ends after the switch",
+    "a command of the next version is used",
     # disk and clocks
     "a start finds less of the log than was written",
     "a start finds two different copies of the vote",

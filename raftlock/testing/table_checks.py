@@ -56,6 +56,8 @@ class TableChecks:
         """Attempts whose clients were told that they were not taken, and how."""
         self._applying: LockTable | None = None
         """The table that applies the newest entry, for the first time."""
+        self.mixed: Callable[[LockTable], None] | None = None
+        """Looks at tables whose versions may differ, in a run with nodes of two builds."""
 
     # around apply
 
@@ -63,13 +65,15 @@ class TableChecks:
         self, inner: "Callable[..., Applied]", table: "LockTable", index: int, *rest: Any
     ) -> "Applied":
         """Apply an entry, and check what it did if it is the first time."""
-        first = index == self.highest + 1
+        first = index == self.highest + 1 and not (self.mixed and _stops(table, rest[2]))
         if first:
             self.highest = index
             self._counted = (0, 0)
             self._applying = table
         applied = inner(table, index, *rest)
         self._applying = None
+        if self.mixed is not None:
+            self.mixed(table)
         if first:
             self._granted_since(table, applied)
             self._sessions_ended(table, applied)
@@ -312,3 +316,9 @@ class TableChecks:
                 "snapshot is the state",
                 f"a snapshot of index {table.applied_index} holds another state",
             )
+
+
+def _stops(table: "LockTable", groups: "Sequence[tuple[Any, ...]]") -> bool:
+    """Return whether a node ends at this entry: then another one is the first that applies it."""
+    raises = (request for group in groups for request in group[2:] if request[0] == Op.SET_VERSION)
+    return any(request[2] not in table.versions for request in raises)

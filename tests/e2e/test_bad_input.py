@@ -445,7 +445,7 @@ def test_a_caller_that_is_no_member_is_told_why(steady: Cluster) -> None:
     """A node of another incarnation, or one that is not listed, takes no part."""
     with RawClient(steady.endpoint(1)) as client:
         cluster_id = client.hello[3]
-    hello = handshake.PeerHello(1, 9, "0" * 32, 1, cluster_id, b"", 60_000)  # type: ignore[arg-type]
+    hello = handshake.PeerHello(1, 9, "0" * 32, 1, cluster_id, b"", 60_000, 1)  # type: ignore[arg-type]
     with RawClient(peer_endpoint(steady, 1), hello=False) as stranger:
         send_frame(stranger, handshake.encode(hello))
         answer = stranger.frame()

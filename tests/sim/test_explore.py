@@ -13,8 +13,9 @@ from raftlock.client import leases as client_leases
 from raftlock.client.acquiring import Acquire
 from raftlock.client.asking import Asking
 from raftlock.client.sessions import Sessions
-from raftlock.locks import LockTable, commands, table
+from raftlock.locks import LockTable, commands
 from raftlock.locks.reads import RenewalClass
+from raftlock.locks.versions import VERSION_1
 from raftlock.raft import core, election, replication
 from raftlock.raft.quorum import quorum_value
 from raftlock.raft.state import RaftState, Role
@@ -201,12 +202,12 @@ PLANTED: dict[str, Planted] = {
         "never early",
     ),
     "a cancel that forgets an acquire on its way": Planted(
-        lambda: [patch.dict(table._HANDLERS, {Op.CANCEL: _cancelled_only_what_came})],
+        lambda: [patch.dict(VERSION_1, {Op.CANCEL: _cancelled_only_what_came})],
         lambda: world("cancel"),
         "no orphans",
     ),
     "an Expire that looks at no rev": Planted(
-        lambda: [patch.dict(table._HANDLERS, {Op.EXPIRE_LOCK: _expired_without_rev})],
+        lambda: [patch.dict(VERSION_1, {Op.EXPIRE_LOCK: _expired_without_rev})],
         _leases([[OWN, Act("release")], [WAIT]], step_us=60_000, steps=2, slow=2),
         "never early",
     ),

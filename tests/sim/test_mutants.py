@@ -3,7 +3,14 @@
 import pytest
 
 from raftlock.raft import quorum
-from raftlock.testing.mutants import client_bugs, disk_bugs, lease_bugs, raft_bugs, table_bugs
+from raftlock.testing.mutants import (
+    client_bugs,
+    disk_bugs,
+    lease_bugs,
+    raft_bugs,
+    table_bugs,
+    version_bugs,
+)
 from raftlock.testing.mutants.__main__ import main
 from raftlock.testing.mutants.bugs import BUGS, share
 from raftlock.testing.mutants.directed import play
@@ -20,7 +27,7 @@ GENEROUS = Mutant(
 
 def test_every_bug_fits_and_has_a_name_of_its_own() -> None:
     """No patch is left behind by a change of the code that it patches, and the table has a line for each bug."""
-    modules = (lease_bugs, table_bugs, client_bugs, raft_bugs, disk_bugs)
+    modules = (lease_bugs, table_bugs, client_bugs, raft_bugs, disk_bugs, version_bugs)
     names = [mutant.name for module in modules for mutant in module.BUGS]
 
     fitting = [name for name in names if codes(BUGS[name])]
@@ -111,6 +118,7 @@ def test_a_bug_that_nobody_notices_fails_the_hunt(
         "entries acknowledged before they are durable",
         "a record that is not synced",
         "a smaller n executed",
+        "an unknown version skipped",
     ],
 )
 def test_a_planted_bug_is_caught(name: str) -> None:

@@ -6,12 +6,13 @@ from raftlock.testing.mutants import (
     lease_bugs,
     raft_bugs,
     table_bugs,
+    version_bugs,
 )
 from raftlock.testing.mutants.planting import Mutant
 
 BUGS: dict[str, Mutant] = {
     mutant.name: mutant
-    for module in (lease_bugs, table_bugs, client_bugs, raft_bugs, disk_bugs)
+    for module in (lease_bugs, table_bugs, client_bugs, raft_bugs, disk_bugs, version_bugs)
     for mutant in module.BUGS
 }
 

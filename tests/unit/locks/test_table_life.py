@@ -33,7 +33,7 @@ def test_nothing_comes_before_genesis() -> None:
         table.apply(1, 0, 0, [("", "", (int(Op.OPEN_SESSION), ID, b"n" * 16, 10_000))])
 
 
-@pytest.mark.parametrize("code", [int(Op.SET_VERSION), 42, int(Op.KEEP_ALIVE)])
+@pytest.mark.parametrize("code", [42, int(Op.KEEP_ALIVE)])
 def test_an_unknown_command_stops_the_node(log: Log, code: int) -> None:
     """What this version does not define is never skipped (decision 7)."""
     with pytest.raises(UnknownCommand, match=f"command {code} at index 2, version 1"):

@@ -8,7 +8,7 @@ import random
 from collections import deque
 from typing import Any
 
-from raftlock.locks import LockTable
+from raftlock.locks import VERSIONS, LockTable, Versions
 from raftlock.raft import Raft, RaftConfig
 from raftlock.server.driver import Driver, DriverConfig
 from raftlock.server.effects import Notice
@@ -37,7 +37,14 @@ def members_of(count: int) -> Membership:
     )
 
 
-def make_driver(node_id: int, count: int, *, logged_renewal_ttl_ms: int, now_us: int = 0) -> Driver:
+def make_driver(
+    node_id: int,
+    count: int,
+    *,
+    logged_renewal_ttl_ms: int,
+    now_us: int = 0,
+    versions: Versions = VERSIONS,
+) -> Driver:
     """Return a node that has just been bootstrapped, and holds nothing."""
     of = members_of(count)
     raft = Raft(
@@ -55,16 +62,27 @@ def make_driver(node_id: int, count: int, *, logged_renewal_ttl_ms: int, now_us:
         logged_renewal_ttl_ms=logged_renewal_ttl_ms,
         stall_us=150 * MS,
     )
-    return Driver(config=config, raft=raft, table=LockTable(), applied=None, membership=of)
+    return Driver(config=config, raft=raft, table=LockTable(versions), applied=None, membership=of)
+
+
+def versions_of(nodes: "Nodes") -> list[int]:
+    """Return the state machine's version in force on each node."""
+    return [driver.table.version for driver in nodes.drivers.values()]
 
 
 class Nodes:
     """A few drivers, and clients that speak the protocol by hand."""
 
-    def __init__(self, count: int = 3, *, logged_renewal_ttl_ms: int = 60_000) -> None:
+    def __init__(
+        self,
+        count: int = 3,
+        *,
+        logged_renewal_ttl_ms: int = 60_000,
+        versions: Versions = VERSIONS,
+    ) -> None:
         self.now_us = 0
         self.drivers = {
-            i: make_driver(i, count, logged_renewal_ttl_ms=logged_renewal_ttl_ms)
+            i: make_driver(i, count, logged_renewal_ttl_ms=logged_renewal_ttl_ms, versions=versions)
             for i in range(1, count + 1)
         }
         self.cut: set[tuple[int, int]] = set()

@@ -23,7 +23,7 @@ from tests.unit.server.kit import members_of
 
 FIRST = members_of(3)
 CLUSTER = cluster_id_of(FIRST)
-HELLO = PeerHello(1, NodeId(2), f"{2:032x}", NodeId(1), CLUSTER, FIRST.encode(), 60_000)
+HELLO = PeerHello(1, NodeId(2), f"{2:032x}", NodeId(1), CLUSTER, FIRST.encode(), 60_000, 1)
 
 
 @pytest.mark.parametrize(
@@ -31,7 +31,7 @@ HELLO = PeerHello(1, NodeId(2), f"{2:032x}", NodeId(1), CLUSTER, FIRST.encode(),
     [
         None,
         HELLO,
-        HelloAnswer(True, "", "i"),
+        HelloAnswer(True, "", "i", 1),
         BootstrapTell(NodeId(1), "i", "", "p:1", "c:1"),
         BootstrapSet(CLUSTER, FIRST.encode(), 60_000),
         BootstrapDone(False, "why"),
