@@ -23,7 +23,7 @@ BUGS = (
         name="what a member said outlives its link",
         breaks="a node that went back to an older build is taken for the one that it was",
         edits=(Edit(f"{_SAID}.lost", "self._said.pop(peer, None)", "self._said.get(peer, None)"),),
-        profiles=("versions",),
+        directed="unit/server/test_member_versions.py::test_what_a_member_said_is_over_with_its_link",
     ),
     Mutant(
         name="an unknown version skipped",
