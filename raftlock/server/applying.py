@@ -83,7 +83,9 @@ class Applying:
             version = self.table.version
             applied = self.table.apply(entry.index, entry.stamp_us, entry.wall_us, groups)
             if self.table.version != version:
-                self._effects.notice("version_raised", version=self.table.version, index=entry.index)
+                self._effects.notice(
+                    "version_raised", version=self.table.version, index=entry.index
+                )
             self.applied_index = entry.index
             self._snapshots.applied(entry)
             count = sum(map(len, groups)) - 2 * len(groups)
