@@ -90,6 +90,14 @@ class Finished(NamedTuple):
     reason: str = ""
 
 
+class Kept(NamedTuple):
+    """What a node's audit directory holds. Made whole, so that another thread may look at it."""
+
+    segments: int = 0
+    gaps: int = 0
+    size: int = 0
+
+
 class AuditLog:
     """The open audit directory of a node. One thread at a time may call it."""
 
@@ -111,6 +119,8 @@ class AuditLog:
         self._unsynced = 0
         self._name_synced = False
         self._finished: list[Finished] = []
+        self.kept = Kept()
+        """Finished segments, gaps, and their bytes."""
 
     @property
     def last_index(self) -> int:
@@ -146,6 +156,7 @@ class AuditLog:
         if self._files:
             disk.fdatasync(self._files[-1])
         disk.fsync_dir()
+        self._count()
 
     def _newest(self) -> tuple[int, bytes]:
         """Return the last index of what is finished, and its digest."""
@@ -368,6 +379,11 @@ class AuditLog:
     def _add_file(self, name: str, size: int) -> None:
         self._files.append(name)
         self._sizes[name] = size
+        self._count()
+
+    def _count(self) -> None:
+        gaps = sum(name.endswith(".gap") for name in self._files)
+        self.kept = Kept(len(self._files) - gaps, gaps, sum(self._sizes.values()))
 
     def _delete_old(self, now_wall_us: int) -> None:
         """Delete the oldest beyond the limits, never the newest. Age is in the log's time, as of the newest."""
@@ -389,7 +405,9 @@ class AuditLog:
         name = self._files.pop(0)
         self._disk.unlink(name)
         self._disk.fsync_dir()
-        return self._sizes.pop(name)
+        size = self._sizes.pop(name)
+        self._count()
+        return size
 
     def _with_room(self, action: Callable[[], None]) -> bool:
         """Do something that needs room. On a full disk delete the oldest segments, and then give up this one.

@@ -38,12 +38,21 @@ class Auditing:
         self._state: bytes | None = None
         self._show_due_us: int | None = None
         self.recorded_index = 0
-        """Up to which index the audit thread has taken what was applied."""
+        """Up to which index the audit thread has taken what was applied, since the start of the process."""
+        self.entries_recorded = 0
+        self.commands_recorded = 0
+        self.finished = {"segment": 0, "gap": 0}
+        """Segments that were finished, and gaps that were noted, since the start of the process."""
 
     @property
     def has_room(self) -> bool:
         """Return whether more may be applied: what the audit thread has not done yet is bounded (decision 16)."""
-        return self._under_way_size + self._size < AUDIT_UNDER_WAY_SIZE_MAX
+        return self.under_way_size < AUDIT_UNDER_WAY_SIZE_MAX
+
+    @property
+    def under_way_size(self) -> int:
+        """Return how many bytes were applied and are not recorded yet."""
+        return self._under_way_size + self._size
 
     def applied(
         self, entry: Entry, applied: Applied, *, commands: int, version: int
@@ -96,7 +105,11 @@ class Auditing:
             case RecordJob(records, size):
                 self._under_way_size -= size
                 self.recorded_index = records[-1].entry.index
+                self.entries_recorded += len(records)
+                self.commands_recorded += sum([recorded.commands for recorded in records])
                 finished: list[Finished] = result
+                for segment in finished:
+                    self.finished["gap" if segment.reason else "segment"] += 1
                 return finished
             case CheckpointJob(index):
                 if index == self._checkpoint:

@@ -159,6 +159,19 @@ class Clients:
                 self._outbox.event(origin, (0, int(Event.ROUTES_LOST)))
 
 
+def refused_hello(answer: Answer) -> tuple[str, str]:
+    """Return why a hello was refused: the reason that is counted, and the same in words."""
+    if answer[1] == Status.UNSUPPORTED_VERSION:
+        _, _, _, version_min, version_max = answer
+        spoken = (
+            f"{version_min}" if version_min == version_max else f"{version_min} to {version_max}"
+        )
+        return "version", f"the hello was refused: this node speaks version {spoken}"
+    _, _, _, field, problem = answer
+    reason = "cluster_id" if field == "cluster_id" else "hello"
+    return reason, f"the hello was refused: {field}: {problem}"
+
+
 def goodbye(code: str, text: str) -> bytes:
     """Return the payload that says why the server closes a connection."""
     return pack([0, (0, int(Event.GOODBYE), code, text)])

@@ -11,7 +11,7 @@ from typing import Any
 from raftlock.locks import LockTable
 from raftlock.raft import Raft, Role
 from raftlock.server import door, peer_codec
-from raftlock.server.clients import Clients, goodbye
+from raftlock.server.clients import Clients, goodbye, refused_hello
 from raftlock.server.effects import ClientFrame, CloseClient, Effects, PeerFrame
 from raftlock.server.leading import Leading, read_answer
 from raftlock.server.origin import Origin
@@ -273,16 +273,23 @@ class Front:
         origin.in_flight += 1
         self._outbox.answers(origin, [answer])
         if not origin.greeted:
-            self.close(origin, "hello", f"the hello was refused: {answer[3:]}")
+            reason, text = refused_hello(answer)
+            self.close(origin, "hello", text, reason)
 
-    def close(self, origin: Origin, code: str, text: str) -> None:
-        """End a connection of this node, and say why. One behind a follower is that follower's."""
+    def close(self, origin: Origin, code: str, text: str, reason: str = "") -> None:
+        """End a connection of this node, and say why. One behind a follower is that follower's.
+
+        `reason` is what is counted, where the code of the goodbye says too little.
+        """
         if origin.local:
             self._outbox.flush(self._raft.leader_id, self._effects)
             self._effects.client_frames.append(ClientFrame(origin.conn_id, goodbye(code, text)))
             self._effects.client_closes.append(CloseClient(origin.conn_id))
             if code != "stopping":
-                self._effects.notice("client_refused", address=origin.address, why=text)
+                reason = reason or code
+                self._effects.notice(
+                    "client_refused", address=origin.address, reason=reason, why=text
+                )
             self.closed(origin.conn_id)
 
     # looking

@@ -71,6 +71,13 @@ class BootstrapDone(NamedTuple):
     why: str
 
 
+class Refusal(NamedTuple):
+    """Why a caller is not let in: the reason that is counted (telemetry.metrics), and the same in words."""
+
+    reason: str
+    why: str
+
+
 FirstFrame = PeerHello | HelloAnswer | BootstrapTell | BootstrapSet | BootstrapDone | None
 _SHAPES: dict[int, tuple[type[Any], tuple[type, ...]]] = {
     HELLO: (PeerHello, (int, int, str, int, str, bytes, int, int)),
@@ -116,28 +123,30 @@ def refuse_hello(
     incarnation: str,
     cluster_id: str | None,
     membership: Membership,
-) -> str:
-    """Return why this node does not take the caller as a member; empty text if it does.
+) -> Refusal | None:
+    """Return why this node does not take the caller as a member; None if it does.
 
     A node without a cluster (cluster_id None) looks at the membership that the caller brings.
     """
     if hello.version != PROTOCOL_VERSION:
-        return f"version {hello.version} is not {PROTOCOL_VERSION}"
+        return Refusal("version", f"version {hello.version} is not {PROTOCOL_VERSION}")
     if hello.to_id != node_id:
-        return f"this is node {node_id}, not {hello.to_id}"
+        return Refusal("node", f"this is node {node_id}, not {hello.to_id}")
     if cluster_id is None:
-        return refuse_first(
+        why = refuse_first(
             hello.first_membership,
             hello.cluster_id,
             node_id=node_id,
             incarnation=incarnation,
             cluster_id=None,
         )
+        return Refusal("membership", why) if why else None
     if hello.cluster_id != cluster_id:
-        return f"cluster {hello.cluster_id} is not {cluster_id}"
+        return Refusal("cluster_id", f"cluster {hello.cluster_id} is not {cluster_id}")
     if not lists(membership, hello.from_id, hello.from_incarnation):
-        return f"node {hello.from_id} with incarnation {hello.from_incarnation} is not a member"
-    return ""
+        caller = f"node {hello.from_id} with incarnation {hello.from_incarnation}"
+        return Refusal("not_member", f"{caller} is not a member")
+    return None
 
 
 def refuse_first(

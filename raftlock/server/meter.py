@@ -12,6 +12,8 @@ from raftlock.server.jobs import Job, JobRunner, SaveSnapshotJob, WriteJob
 from raftlock.storage import Store
 from raftlock.telemetry.counters import Counters
 from raftlock.telemetry.histogram import DURATION_US, Histogram
+from raftlock.telemetry.metrics import CLIENT_REASONS, HTTP_REASONS, PEER_REASONS
+from raftlock_wire.ids import NodeId
 
 WATCH_EVERY_S = 0.05
 
@@ -44,6 +46,11 @@ class Meter:
         self.to_peers = Traffic()
         self.connections_accepted = 0
         self.connections_refused = 0
+        self.clients_refused = dict.fromkeys(CLIENT_REASONS, 0)
+        self.peers_refused = dict.fromkeys(PEER_REASONS, 0)
+        self.http_refused = dict.fromkeys(HTTP_REASONS, 0)
+        self.refused_by: dict[NodeId, int] = {}
+        """Members that did not take this node's calls, and how often."""
         self.notices: dict[str, int] = {}
         """Events of the core (elected, stepped_down, leader, snapshot_saved, ...) by name."""
         self.snapshot_size = 0

@@ -255,6 +255,7 @@ class Node:
                 connection.close()
         for event, fields in effects.notices:
             if event == "client_refused":
+                self.meter.clients_refused[str(fields["reason"])] += 1
                 self.complaints.say(event, **fields)
                 continue
             self.meter.notice(event, fields)
@@ -294,13 +295,7 @@ class Node:
 
     def attach(self, port: ClientPort) -> str:
         """Let a client in. Return why not, or empty text."""
-        why = ""
-        if self._driver is None:
-            why = "this node has no cluster yet"
-        elif self._stopping:
-            why = "this node is being stopped"
-        elif len(self._connections) >= self._connections_max:
-            why = f"more than {self._connections_max} connections"
+        _, why = self._unwelcome()
         if why or self._driver is None:
             return why
         port.tag = self._next_conn_id
@@ -309,12 +304,23 @@ class Node:
         self._driver.client_opened(port.tag, port.address)
         return ""
 
+    def _unwelcome(self) -> tuple[str, str]:
+        """Return why no client is let in now: the reason that is counted, and the same in words. Empty if one is."""
+        if self._driver is None:
+            return "no_cluster", "this node has no cluster yet"
+        if self._stopping:
+            return "stopping", "this node is being stopped"
+        if len(self._connections) >= self._connections_max:
+            return "limit", f"more than {self._connections_max} connections"
+        return "", ""
+
     def client_connected(self, connection: Connection) -> None:
         """Let a client in, and close what says no hello in time."""
+        reason, _ = self._unwelcome()
         why = self.attach(connection)
         if why:
             self.meter.connections_refused += 1
-            self.complain(connection, why)
+            self.complain(connection, reason, why)
             connection.send(goodbye("refused", why))
             if len(self._connections) >= self._connections_max:
                 # At once: one that lingers would take the descriptor that is missing.
@@ -330,7 +336,7 @@ class Node:
         origin = self._driver.clients.local.get(connection.tag)
         if origin is not None and not origin.greeted:
             why = f"no hello within {limits.HELLO_TIMEOUT_MS} ms"
-            self.complain(connection, why)
+            self.complain(connection, "no_hello", why)
             connection.send(goodbye("hello", why))
             connection.close()
 
@@ -342,9 +348,10 @@ class Node:
             self.limit_input(connection)
             self.wake()
 
-    def complain(self, connection: Connection, why: str) -> None:
-        """Log that a client is turned away."""
-        self.complaints.say("client_refused", address=connection.address, why=why)
+    def complain(self, connection: Connection, reason: str, why: str) -> None:
+        """Count and log that a client is turned away or given up."""
+        self.meter.clients_refused[reason] += 1
+        self.complaints.say("client_refused", address=connection.address, reason=reason, why=why)
 
     def client_disconnected(self, connection: ClientPort) -> None:
         """Forget a client's connection."""
@@ -361,6 +368,7 @@ class Node:
         try:
             self._driver.peer_frame(peer, payload)
         except BadFrame as error:
+            self.meter.peers_refused["bad_frame"] += 1
             logs.event(log, "bad_peer_frame", level=logging.WARNING, peer=peer, why=str(error))
             connection.abort()
         self.wake()
@@ -443,16 +451,20 @@ class ClientListener:
 
     def refused(self, connection: Connection, error: FrameTooLarge) -> None:
         """See ConnectionHandler."""
-        self._node.complain(connection, str(error))
+        self._node.complain(connection, "frame_too_large", str(error))
         connection.send(goodbye("frame_too_large", str(error)))
         connection.close()
 
     def unread(self, connection: Connection) -> None:
         """See ConnectionHandler."""
-        self._node.complain(connection, "it does not read what it is sent")
+        self._node.complain(connection, "unread", "it does not read what it is sent")
 
     def disconnected(self, connection: Connection) -> None:
         """See ConnectionHandler."""
+        if connection.timed_out:
+            self._node.complain(
+                connection, "silent", f"its host is silent for {limits.CLIENT_SILENCE_MS} ms"
+            )
         self._node.client_disconnected(connection)
 
 

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from raftlock.server.node import Node
 
 
+UNREAD = "it does not read what it is sent"
+SILENT = f"its host is silent for {limits.PEER_SILENCE_MS} ms"
+
+
 class Peers:
     """All links of a node with the other members."""
 
@@ -93,18 +97,22 @@ class Peers:
         member = self._store.membership.get(peer)
         if not answer.accepted or member is None or member.incarnation != answer.incarnation:
             why = answer.why or "it is another incarnation than the membership lists"
+            counted = self._node.meter.refused_by
+            counted[peer] = counted.get(peer, 0) + 1
             self._node.complaints.say("refused_by_peer", peer=peer, why=why)
             return False
         self._out[peer] = connection
         self._node.peer_said(peer, answer.state_machine_version_max)
         return True
 
-    def call_unread(self, connection: Connection) -> None:
-        """Learn that our link is given up because the member does not read."""
-        self._node.complaints.say("peer_lost", address=connection.address, why="it does not read")
+    def call_given_up(self, connection: Connection, reason: str, why: str) -> None:
+        """Learn that our link is given up for what the member does, or does not."""
+        self._give_up("peer_lost", connection, reason, why)
 
     def call_lost(self, connection: Connection, peer: NodeId) -> None:
         """Learn that our link to a member is gone."""
+        if connection.timed_out:
+            self._give_up("peer_lost", connection, "silent", SILENT)
         if self._out.get(peer) is connection:
             del self._out[peer]
             self._node.peer_lost(peer)
@@ -124,7 +132,7 @@ class Peers:
         """Let a caller say who it is, and close what does not in time."""
         self._open[connection] = None
         if len(self._open) - len(self._in) > limits.PEER_CALLERS_MAX:
-            self._turn_away(connection, f"more than {limits.PEER_CALLERS_MAX} callers")
+            self._turn_away(connection, "limit", f"more than {limits.PEER_CALLERS_MAX} callers")
             return
         asyncio.get_running_loop().call_later(
             limits.HELLO_TIMEOUT_MS / 1_000, self._check_hello, connection
@@ -132,11 +140,15 @@ class Peers:
 
     def _check_hello(self, connection: Connection) -> None:
         if connection in self._open and not connection.tag:
-            self._turn_away(connection, f"no hello within {limits.HELLO_TIMEOUT_MS} ms")
+            self._turn_away(connection, "no_hello", f"no hello within {limits.HELLO_TIMEOUT_MS} ms")
 
-    def _turn_away(self, connection: Connection, why: str) -> None:
-        self._node.complaints.say("peer_refused", address=connection.address, why=why)
+    def _turn_away(self, connection: Connection, reason: str, why: str) -> None:
+        self._give_up("peer_refused", connection, reason, why)
         connection.abort()
+
+    def _give_up(self, event: str, connection: Connection, reason: str, why: str) -> None:
+        self._node.meter.peers_refused[reason] += 1
+        self._node.complaints.say(event, address=connection.address, reason=reason, why=why)
 
     def received(self, connection: Connection, payload: bytes) -> None:
         """See ConnectionHandler."""
@@ -146,7 +158,7 @@ class Peers:
         try:
             message = handshake.decode(payload)
         except BadFrame as error:
-            self._turn_away(connection, str(error))
+            self._turn_away(connection, "bad_frame", str(error))
             return
         match message:
             case None:
@@ -156,18 +168,22 @@ class Peers:
             case handshake.PeerHello():
                 self._accept(connection, message)
             case _:
-                self._turn_away(connection, "its first frame is none that opens a call")
+                self._turn_away(
+                    connection, "bad_frame", "its first frame is none that opens a call"
+                )
 
     def refused(self, connection: Connection, error: FrameTooLarge) -> None:
         """See ConnectionHandler."""
-        self._turn_away(connection, str(error))
+        self._turn_away(connection, "frame_too_large", str(error))
 
     def unread(self, connection: Connection) -> None:
         """See ConnectionHandler."""
-        self._node.complaints.say("peer_lost", address=connection.address, why="it does not read")
+        self._give_up("peer_lost", connection, "unread", UNREAD)
 
     def disconnected(self, connection: Connection) -> None:
         """See ConnectionHandler."""
+        if connection.timed_out:
+            self._give_up("peer_lost", connection, "silent", SILENT)
         self._open.pop(connection, None)
         peer = NodeId(connection.tag)
         if peer != NO_NODE and self._in.get(peer) is connection:
@@ -202,23 +218,25 @@ class Peers:
 
     def _accept(self, connection: Connection, hello: handshake.PeerHello) -> None:
         store = self._store
-        why = handshake.refuse_hello(
+        refusal = handshake.refuse_hello(
             hello,
             node_id=store.node_id,
             incarnation=store.incarnation,
             cluster_id=store.cluster_id,
             membership=store.membership,
         )
-        if not why and store.cluster_id is None:
+        if refusal is None and store.cluster_id is None:
             why = self._node.bootstrap(
                 handshake.BootstrapSet(
                     hello.cluster_id, hello.first_membership, hello.logged_renewal_ttl_ms
                 )
             )
+            refusal = handshake.Refusal("membership", why) if why else None
+        why = "" if refusal is None else refusal.why
         answer = handshake.HelloAnswer(not why, why, store.incarnation, self._node.version_max)
         connection.send(handshake.encode(answer))
-        if why:
-            self._node.complaints.say("peer_refused", address=connection.address, why=why)
+        if refusal is not None:
+            self._give_up("peer_refused", connection, *refusal)
             connection.close()
             return
         connection.tag = hello.from_id
@@ -248,7 +266,8 @@ class Caller:
         """Take the answer to the hello; a member says nothing else on our call."""
         try:
             message = handshake.decode(payload)
-        except BadFrame:
+        except BadFrame as error:
+            self._peers.call_given_up(connection, "bad_frame", str(error))
             connection.abort()
             return
         if (
@@ -262,12 +281,12 @@ class Caller:
 
     def refused(self, connection: Connection, error: FrameTooLarge) -> None:
         """See ConnectionHandler."""
-        del error
+        self._peers.call_given_up(connection, "frame_too_large", str(error))
         connection.abort()
 
     def unread(self, connection: Connection) -> None:
         """See ConnectionHandler."""
-        self._peers.call_unread(connection)
+        self._peers.call_given_up(connection, "unread", UNREAD)
 
     def disconnected(self, connection: Connection) -> None:
         """See ConnectionHandler."""

@@ -3,9 +3,11 @@
 It owns which value belongs to which name. It must not know how they are shown.
 """
 
+import time
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
+from raftlock.audit import AuditLog
 from raftlock.raft import Role
 from raftlock.server.driver import Driver
 from raftlock.server.leases import Leases
@@ -38,6 +40,7 @@ def node_samples(node: "Node") -> Samples:
         _leases(found, node.driver)
         if node.driver.counters is not None:
             _core(found, node.driver.counters)
+        _audit(found, node.driver, node.store.audit)
     if node.runner is not None:
         _disk(found, node, node.runner)
     return found
@@ -60,6 +63,15 @@ def _wiring(found: Found, meter: Meter) -> None:
         ("accepted",): meter.connections_accepted,
         ("refused",): meter.connections_refused,
     }
+    refusals = (
+        ("client", meter.clients_refused),
+        ("peer", meter.peers_refused),
+        ("http", meter.http_refused),
+    )
+    for whose, by_reason in refusals:
+        found[f"raftlock_{whose}_connections_refused_total"] = {
+            (reason,): count for reason, count in by_reason.items()
+        }
     incoming = {("clients",): meter.from_clients, ("peers",): meter.from_peers}
     outgoing = {("clients",): meter.to_clients, ("peers",): meter.to_peers}
     for name, ways in (("received", incoming), ("sent", outgoing)):
@@ -86,9 +98,14 @@ def _consensus(found: Found, node: "Node", driver: Driver) -> None:
     found["raftlock_applied_index"] = {_ONE: driver.applied_index}
     found["raftlock_durable_index"] = {_ONE: raft.state.durable_index}
     found["raftlock_last_index"] = {_ONE: raft.last_index}
+    behind_us = raft.last_wall_us - time.time_ns() // 1_000
+    found["raftlock_wall_clock_behind_seconds"] = {_ONE: max(0, behind_us) * _US}
     others = [m.node_id for m in raft.membership.members if m.node_id != driver.config.node_id]
     found["raftlock_peer_connected"] = {
         (str(peer),): int(node.peer_is_connected(peer)) for peer in others
+    }
+    found["raftlock_refused_by_peer_total"] = {
+        (str(peer),): node.meter.refused_by.get(peer, 0) for peer in others
     }
     if driver.is_leader:
         found["raftlock_replication_lag_entries"] = {
@@ -152,3 +169,23 @@ def _disk(found: Found, node: "Node", runner: TimedRunner) -> None:
         (name,): (histogram, _US) for name, histogram in runner.others.items()
     }
     found["raftlock_snapshot_duration_seconds"] = {_ONE: (runner.snapshots, _US)}
+
+
+def _audit(found: Found, driver: Driver, audit: AuditLog | None) -> None:
+    found["raftlock_audit_on"] = {_ONE: int(audit is not None)}
+    if audit is None:
+        return
+    auditing = driver.auditing
+    # The log's own, which also knows what was recorded before this process began.
+    recorded = audit.last_index
+    found["raftlock_audit_recorded_index"] = {_ONE: recorded}
+    found["raftlock_audit_lag_entries"] = {_ONE: max(0, driver.applied_index - recorded)}
+    found["raftlock_audit_under_way_bytes"] = {_ONE: auditing.under_way_size}
+    found["raftlock_audit_entries_total"] = {_ONE: auditing.entries_recorded}
+    found["raftlock_audit_commands_total"] = {_ONE: auditing.commands_recorded}
+    kept = audit.kept
+    found["raftlock_audit_segments"] = {("segment",): kept.segments, ("gap",): kept.gaps}
+    found["raftlock_audit_size_bytes"] = {_ONE: kept.size}
+    found["raftlock_audit_segments_finished_total"] = {
+        (kind,): count for kind, count in auditing.finished.items()
+    }

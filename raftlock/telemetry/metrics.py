@@ -77,6 +77,17 @@ METRICS = (
     Metric("raftlock_snapshots_total", _C, "Snapshots saved, installed or refused.", ("outcome",)),
     Metric("raftlock_snapshot_duration_seconds", _H, "From a snapshot's first part to its rename."),
     Metric("raftlock_snapshot_size_bytes", _G, "Bytes of the last snapshot that this node saved."),
+    Metric("raftlock_wall_clock_behind_seconds", _G, "How far this node's wall clock is behind the log's time: it was set back, or the leader's was wrong."),
+    # the audit
+    Metric("raftlock_audit_on", _G, "1 when this node records the audit."),
+    Metric("raftlock_audit_recorded_index", _G, "The last index recorded, on the disk or about to be."),
+    Metric("raftlock_audit_lag_entries", _G, "Entries applied and not recorded yet."),
+    Metric("raftlock_audit_under_way_bytes", _G, "Bytes on their way to the audit: at 64 MiB apply waits."),
+    Metric("raftlock_audit_entries_total", _C, "Entries recorded."),
+    Metric("raftlock_audit_commands_total", _C, "Commands of the entries recorded."),
+    Metric("raftlock_audit_segments", _G, "Finished segments on this node, and gaps: what is not.", ("kind",)),
+    Metric("raftlock_audit_size_bytes", _G, "Bytes of the finished segments on this node."),
+    Metric("raftlock_audit_segments_finished_total", _C, "Segments finished, and gaps noted.", ("kind",)),
     # the loop
     Metric("raftlock_turns_total", _C, "Turns of the core."),
     Metric("raftlock_turn_duration_seconds", _H, "One turn of the core and the sending of what it decided."),
@@ -85,6 +96,9 @@ METRICS = (
     # connections
     Metric("raftlock_client_connections", _G, "Clients: connections, and HTTP requests under way."),
     Metric("raftlock_client_connections_total", _C, "Client connections that came.", ("outcome",)),
+    Metric("raftlock_client_connections_refused_total", _C, "Client connections that this node turned away or gave up.", ("reason",)),
+    Metric("raftlock_peer_connections_refused_total", _C, "Connections with callers and members that this node turned away or gave up.", ("reason",)),
+    Metric("raftlock_refused_by_peer_total", _C, "Calls of this node that a member did not take.", ("peer",)),
     Metric("raftlock_received_frames_total", _C, "Frames received.", ("from",)),
     Metric("raftlock_received_bytes_total", _C, "Bytes of frames received.", ("from",)),
     Metric("raftlock_sent_frames_total", _C, "Frames sent.", ("to",)),
@@ -95,6 +109,43 @@ METRICS = (
     Metric("raftlock_http_requests_in_progress", _G, "HTTP requests under way."),
     Metric("raftlock_http_withdrawals_in_progress", _G, "Acquires whose caller left, not yet known to be withdrawn."),
     Metric("raftlock_http_connections", _G, "HTTP connections."),
+    Metric("raftlock_http_connections_refused_total", _C, "HTTP connections that this node turned away or gave up.", ("reason",)),
 )  # fmt: skip
 
 BY_NAME = {metric.name: metric for metric in METRICS}
+
+CLIENT_REASONS = {
+    "limit": "the node has as many connections as it may open files for",
+    "no_cluster": "the node has no cluster yet",
+    "stopping": "the node is being stopped",
+    "no_hello": "no hello within 5 s",
+    "hello": "its first frame is not one well-formed HELLO",
+    "version": "it speaks no version that the node speaks",
+    "cluster_id": "it wants another cluster",
+    "frame_too_large": "it announced a frame over the limit",
+    "bad_frame": "it sent what is no frame of requests",
+    "unread": "it does not read what it is sent",
+    "silent": "its host answers nothing, TCP's probes included, for 30 s: a half-open connection",
+}
+"""Why a client's connection is turned away or given up: label to meaning. They come from the code, never from a client."""
+PEER_REASONS = {
+    "limit": "256 callers have not said who they are yet",
+    "no_hello": "no hello within 5 s",
+    "version": "it speaks another version",
+    "node": "it wants another node than this one",
+    "cluster_id": "it is of another cluster",
+    "not_member": "the membership does not list it, or with another incarnation",
+    "membership": "the first membership that it brought is not for this node",
+    "frame_too_large": "it announced a frame over the limit",
+    "bad_frame": "it sent what is no message of a member",
+    "unread": "it does not read what it is sent",
+    "silent": "its host answers nothing, TCP's probes included, for 3 s: a half-open connection",
+}
+"""The same for callers of the peer port, members, and this node's own calls to members."""
+HTTP_REASONS = {
+    "limit": "4,096 connections are open",
+    "slow": "a request's headers did not come within 10 s",
+    "bad_http": "it sent what is no HTTP",
+    "silent": "its host answers nothing, TCP's probes included, for 30 s: a half-open connection",
+}
+"""The same for HTTP connections. One that is closed while it waits for another request is not among them."""

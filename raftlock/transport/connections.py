@@ -5,6 +5,7 @@ It owns sockets, their options, back-pressure and reconnecting. It must not know
 
 import asyncio
 import contextlib
+import errno
 import socket
 from collections.abc import Callable
 from typing import Protocol, cast
@@ -36,6 +37,15 @@ def tune(transport: asyncio.BaseTransport, *, silence_ms: int) -> None:
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, probe_s)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, silence_ms)
+
+
+def is_silence(error: Exception | None) -> bool:
+    """Return whether a connection ended because the other host answered nothing, or none is there any more."""
+    return isinstance(error, OSError) and error.errno in (
+        errno.ETIMEDOUT,
+        errno.EHOSTUNREACH,
+        errno.ENETUNREACH,
+    )
 
 
 def address_text(transport: asyncio.BaseTransport) -> str:
@@ -91,6 +101,8 @@ class Connection(FramedProtocol):
         self._sent = 0
         self._ended = False
         self.address = "unknown"
+        self.timed_out = False
+        """Whether the connection was lost because the other side's host was silent."""
         self.tag: int = 0
         """The handler's own: the id of the client connection, or of the peer."""
 
@@ -106,7 +118,7 @@ class Connection(FramedProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell the handler (asyncio.BaseProtocol)."""
-        del exc
+        self.timed_out = is_silence(exc)
         self._transport = None
         self._handler.disconnected(self)
 

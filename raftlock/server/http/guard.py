@@ -8,7 +8,9 @@ import asyncio
 from collections.abc import Callable
 from typing import cast
 
+from raftlock.transport.connections import is_silence, tune
 from raftlock_wire.limits import (
+    CLIENT_SILENCE_MS,
     HTTP_CONNECTIONS_MAX,
     HTTP_HEADER_TIMEOUT_S,
     HTTP_IDLE_TIMEOUT_S,
@@ -18,8 +20,12 @@ from raftlock_wire.limits import (
 class Guards:
     """The guards of all open connections, by their transports."""
 
-    def __init__(self, make_protocol: Callable[[], asyncio.Protocol]) -> None:
+    def __init__(
+        self, make_protocol: Callable[[], asyncio.Protocol], refused: dict[str, int]
+    ) -> None:
         self._make_protocol = make_protocol
+        self._refused = refused
+        """What is turned away or given up, by reason."""
         self._open: dict[asyncio.BaseTransport, Guard] = {}
 
     def __len__(self) -> int:
@@ -32,6 +38,7 @@ class Guards:
     def opened(self, transport: asyncio.BaseTransport, guard: "Guard") -> bool:
         """Know a connection. Return whether it may stay."""
         if len(self._open) >= HTTP_CONNECTIONS_MAX:
+            self.refused("limit")
             return False
         self._open[transport] = guard
         return True
@@ -39,6 +46,10 @@ class Guards:
     def closed(self, transport: asyncio.BaseTransport) -> None:
         """Forget a connection."""
         self._open.pop(transport, None)
+
+    def refused(self, reason: str) -> None:
+        """Count a connection that is turned away or given up."""
+        self._refused[reason] += 1
 
     def request_begins(self, transport: asyncio.BaseTransport | None) -> None:
         """Learn that a connection's request has all its headers: its handler watches the rest."""
@@ -71,13 +82,15 @@ class Guard(asyncio.Protocol):
             return
         self._transport = cast("asyncio.Transport", transport)
         self._inner.connection_made(transport)
-        self._arm(HTTP_HEADER_TIMEOUT_S)
+        # A caller whose host vanished waits for nothing: his wait is withdrawn like that of one who hangs up.
+        tune(transport, silence_ms=CLIENT_SILENCE_MS)
+        self._arm(HTTP_HEADER_TIMEOUT_S, self._too_slow)
 
     def data_received(self, data: bytes) -> None:
         """See asyncio.Protocol. The first byte of a request starts its time; later ones do not prolong it."""
         if not self._begun and not self._busy:
             self._begun = True
-            self._arm(HTTP_HEADER_TIMEOUT_S)
+            self._arm(HTTP_HEADER_TIMEOUT_S, self._too_slow)
         self._inner.data_received(data)
 
     def request_begins(self) -> None:
@@ -90,7 +103,7 @@ class Guard(asyncio.Protocol):
         """Give the connection time for another request."""
         self._busy -= 1
         if not self._busy:
-            self._arm(HTTP_IDLE_TIMEOUT_S)
+            self._arm(HTTP_IDLE_TIMEOUT_S, self._abort)
 
     def eof_received(self) -> bool | None:
         """See asyncio.Protocol."""
@@ -110,13 +123,22 @@ class Guard(asyncio.Protocol):
         if self._transport is not None:
             self._guards.closed(self._transport)
             self._transport = None
+            if is_silence(exc):
+                self._guards.refused("silent")
             self._inner.connection_lost(exc)
 
-    def _arm(self, after_s: float) -> None:
+    def _arm(self, after_s: float, then: Callable[[], None]) -> None:
         self._disarm()
         if self._transport is not None and not self._transport.is_closing():
-            loop = asyncio.get_running_loop()
-            self._timer = loop.call_later(after_s, self._transport.abort)
+            self._timer = asyncio.get_running_loop().call_later(after_s, then)
+
+    def _too_slow(self) -> None:
+        self._guards.refused("slow")
+        self._abort()
+
+    def _abort(self) -> None:
+        if self._transport is not None:
+            self._transport.abort()
 
     def _disarm(self) -> None:
         if self._timer is not None:

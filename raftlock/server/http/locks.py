@@ -20,7 +20,7 @@ from raftlock_wire.messages import GrantState
 from raftlock_wire.status import Status
 
 PREFIX = "/api/v1/locks"
-CALLER = "caller"
+CALLER = web.RequestKey("caller", Caller)
 
 
 class LockHandlers:

@@ -117,6 +117,7 @@ SCHEMAS: dict[str, Any] = {
             "allowed": {"type": "string"},
             "retryAfterMs": {"type": "integer"},
             "currentToken": _MAYBE_TOKEN,
+            "requestId": {"type": "string", "description": "As in the header X-Request-Id."},
             "holder": _object(
                 {
                     "clientId": {"type": "string"},
@@ -143,7 +144,7 @@ def _json(name: str) -> dict[str, Any]:
 
 def _answers(name: str, *problems: int) -> dict[str, Any]:
     answers: dict[str, Any] = {"200": {"description": "Done.", "content": _json(name)}}
-    for status in problems:
+    for status in (*problems, 500):
         titles = sorted({kind.title for kind in KINDS.values() if kind.status == status})
         answers[str(status)] = {
             "description": "; ".join(titles) + ".",
@@ -233,7 +234,7 @@ def document() -> dict[str, Any]:
             "/healthz": _get("Healthz: the process lives", _answers("Health")),
             "/readyz": _get("Readyz: requests are served", _answers("Health", 503)),
             "/statusz": _get("Statusz: this node in one object", _answers("Status")),
-            "/metrics": _get("Metrics", plain | {k: v for k, v in _answers("Health", 404).items() if k == "404"}),
+            "/metrics": _get("Metrics", plain | {k: v for k, v in _answers("Health", 404).items() if k != "200"}),
             "/api/v1/openapi.json": _get("Document", _answers("Health")),
         },
         "components": {

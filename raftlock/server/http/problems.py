@@ -36,6 +36,7 @@ KINDS = {
     "unsupported-media-type": Kind(415, "The body must be JSON", REFUSED),
     "key-reused": Kind(422, "The Idempotency-Key stands for another request", REFUSED),
     "quota": Kind(429, "A limit of the cluster is reached", REFUSED),
+    "internal": Kind(500, "A bug in this node", UNKNOWN),
     "unavailable": Kind(503, "No node could take the request in time", NOT_TAKEN),
     "overloaded": Kind(503, "Too many requests are under way", NOT_TAKEN),
     "unknown": Kind(503, "The request may yet take effect", UNKNOWN),
@@ -76,6 +77,8 @@ class Problem(Exception):
         """Return the headers that go with it."""
         if self.status in (429, 503):
             return {"Retry-After": str(max(1, -(-self.retry_after_ms // 1_000)))}
+        if self.status == 405:
+            return {"Allow": self.extra["allowed"]}
         return {"WWW-Authenticate": "Bearer"} if self.status == 401 else {}
 
 

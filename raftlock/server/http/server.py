@@ -18,7 +18,8 @@ from raftlock.server.http.guard import Guards
 from raftlock.server.http.health import NodeHandlers
 from raftlock.server.http.lane import NotServed
 from raftlock.server.http.locks import CALLER, LockHandlers, not_served
-from raftlock.server.http.problems import CONTENT_TYPE, Problem
+from raftlock.server.http.problems import Problem
+from raftlock.server.http.protocol import REQUEST_ID, Protocol, as_response
 from raftlock.server.samples import node_samples
 from raftlock.telemetry import logs
 from raftlock.telemetry.exposition import Exposition, Samples
@@ -38,6 +39,9 @@ log = logging.getLogger("raftlock.http")
 STOP_TIMEOUT_S = 1.0
 CALLER_LEFT = "499"
 """The code under which a request is counted whose caller hung up."""
+BUG = "500"
+"""And one whose handler raised what it should not: the protocol answers it."""
+REQUEST_ID_SIZE_MAX = 128
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -68,8 +72,6 @@ class HttpServer:
         self._runner = web.AppRunner(
             app,
             handler_cancellation=True,
-            access_log=None,
-            keepalive_timeout=HTTP_IDLE_TIMEOUT_S,
             shutdown_timeout=STOP_TIMEOUT_S,
         )
         self._guards: Guards | None = None
@@ -85,7 +87,15 @@ class HttpServer:
         await self._runner.setup()
         server = self._runner.server
         assert server is not None
-        self._guards = Guards(server)
+        refused = self._node.meter.http_refused
+
+        def bad_http() -> None:
+            refused["bad_http"] += 1
+
+        self._guards = Guards(
+            lambda: Protocol(server, bad_http=bad_http, idle_timeout_s=HTTP_IDLE_TIMEOUT_S),
+            refused,
+        )
         host, _, port = self._node.config.http_address.rpartition(":")
         self._socket = await asyncio.get_running_loop().create_server(
             self._guards.incoming, host.strip("[]"), int(port)
@@ -106,14 +116,19 @@ class HttpServer:
         assert self._guards is not None
         transport = request.transport
         route = _route(request)
+        request[REQUEST_ID] = request_id = id_of(request)
         began_s = time.monotonic()
-        code = CALLER_LEFT
+        code = BUG
         self._guards.request_begins(transport)
         self._in_progress += 1
         try:
             response = await self._answer(request, handler)
             code = str(response.status)
+            response.headers["X-Request-Id"] = request_id
             return response
+        except asyncio.CancelledError:
+            code = CALLER_LEFT
+            raise
         finally:
             self._in_progress -= 1
             self._guards.request_ends(transport)
@@ -133,27 +148,11 @@ class HttpServer:
                 )
             return await handler(request)
         except Problem as problem:
-            return _as_response(problem)
+            return as_response(problem, request[REQUEST_ID])
         except NotServed as error:
-            return _as_response(not_served(error))
-        except web.HTTPRequestEntityTooLarge:
-            return _as_response(
-                Problem(
-                    "too-large",
-                    f"the body has more than {HTTP_BODY_SIZE_MAX} bytes",
-                    field="body",
-                    allowed=f"at most {HTTP_BODY_SIZE_MAX} bytes",
-                )
-            )
-        except web.HTTPMethodNotAllowed as error:
-            allowed = ", ".join(sorted(error.allowed_methods))
-            response = _as_response(
-                Problem("method-not-allowed", f"{request.method!a}", allowed=allowed)
-            )
-            response.headers["Allow"] = allowed
-            return response
-        except web.HTTPNotFound:
-            return _as_response(Problem("not-found", f"no such path: {request.path!a}"))
+            return as_response(not_served(error), request[REQUEST_ID])
+        except web.HTTPException as error:
+            return as_response(_problem_of(error, request), request[REQUEST_ID])
 
     # what is counted
 
@@ -188,7 +187,7 @@ class HttpServer:
             route=route,
             code=code,
             conn=caller.conn if caller is not None else 0,
-            request_id=request.headers.get("X-Request-Id", ""),
+            request_id=request[REQUEST_ID],
         )
 
 
@@ -198,9 +197,27 @@ def _route(request: web.Request) -> str:
     return "unknown" if resource is None else resource.canonical
 
 
-def _as_response(problem: Problem) -> web.Response:
-    return web.Response(
-        status=problem.status,
-        body=problem.body(),
-        headers={"Content-Type": CONTENT_TYPE, "Cache-Control": "no-store", **problem.headers()},
-    )
+def id_of(request: web.Request) -> str:
+    """Return the caller's id of a request, or one made for it when there is none that may stand in a log."""
+    given = request.headers.get("X-Request-Id", "")
+    fits = 1 <= len(given) <= REQUEST_ID_SIZE_MAX and given.isascii() and given.isprintable()
+    return given if fits else secrets.token_hex(8)
+
+
+def _problem_of(error: web.HTTPException, request: web.Request) -> Problem:
+    """Return what aiohttp refuses, as a problem. Raise what is none of it."""
+    match error:
+        case web.HTTPRequestEntityTooLarge():
+            return Problem(
+                "too-large",
+                f"the body has more than {HTTP_BODY_SIZE_MAX} bytes",
+                field="body",
+                allowed=f"at most {HTTP_BODY_SIZE_MAX} bytes",
+            )
+        case web.HTTPMethodNotAllowed():
+            allowed = ", ".join(sorted(error.allowed_methods))
+            return Problem("method-not-allowed", f"{request.method!a}", allowed=allowed)
+        case web.HTTPNotFound():
+            return Problem("not-found", f"no such path: {request.path!a}")
+        case _:
+            raise error

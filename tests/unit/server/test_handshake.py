@@ -80,7 +80,8 @@ def refused(hello: PeerHello, **of: Any) -> str:
         "cluster_id": CLUSTER,
         "membership": FIRST,
     }
-    return handshake.refuse_hello(hello, **{**node, **of})
+    refusal = handshake.refuse_hello(hello, **{**node, **of})
+    return "" if refusal is None else refusal.why
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,12 @@
 """Connections whose requests do not become whole in time are ended, and there are only so many."""
 
 import asyncio
+import errno
 from typing import Any
 from unittest.mock import Mock
 
 from raftlock.server.http.guard import Guards
+from raftlock.telemetry.metrics import HTTP_REASONS
 from raftlock_wire.limits import HTTP_CONNECTIONS_MAX, HTTP_HEADER_TIMEOUT_S, HTTP_IDLE_TIMEOUT_S
 from tests.unit.server.simulated import run
 
@@ -24,6 +26,14 @@ class FakeTransport:
         self.ended_s = loop.time()
         loop.call_soon(self.protocol.connection_lost, None)
 
+    def get_extra_info(self, name: str) -> Any:
+        del name
+        return Mock()
+
+
+def refusals() -> dict[str, int]:
+    return dict.fromkeys(HTTP_REASONS, 0)
+
 
 def connect(guards: Guards) -> Any:
     protocol = guards.incoming()
@@ -37,7 +47,8 @@ def test_a_dribble_of_headers_is_ended() -> None:
 
     async def main() -> None:
         loop = asyncio.get_running_loop()
-        guards = Guards(Mock)
+        counted = refusals()
+        guards = Guards(Mock, counted)
         transport = connect(guards)
         began_s = loop.time()
         while transport.ended_s is None:
@@ -45,7 +56,7 @@ def test_a_dribble_of_headers_is_ended() -> None:
             await asyncio.sleep(1)
 
         assert transport.ended_s == began_s + HTTP_HEADER_TIMEOUT_S
-        assert len(guards) == 0
+        assert (len(guards), counted) == (0, {**refusals(), "slow": 1})
 
     run(main)
 
@@ -55,7 +66,7 @@ def test_a_request_under_way_has_all_the_time_it_wants() -> None:
 
     async def main() -> None:
         loop = asyncio.get_running_loop()
-        guards = Guards(Mock)
+        guards = Guards(Mock, refusals())
         transport = connect(guards)
         transport.protocol.data_received(b"x")
         guards.request_begins(transport)
@@ -75,7 +86,7 @@ def test_the_second_request_of_a_connection_is_timed_too() -> None:
 
     async def main() -> None:
         loop = asyncio.get_running_loop()
-        guards = Guards(Mock)
+        guards = Guards(Mock, refusals())
         transport = connect(guards)
         transport.protocol.data_received(b"x")
         guards.request_begins(transport)
@@ -100,7 +111,8 @@ def test_there_are_only_so_many_connections() -> None:
             inner.append(Mock())
             return inner[-1]
 
-        guards = Guards(make)
+        counted = refusals()
+        guards = Guards(make, counted)
         for _ in range(HTTP_CONNECTIONS_MAX):
             connect(guards)
         refused = connect(guards)
@@ -109,5 +121,20 @@ def test_there_are_only_so_many_connections() -> None:
         assert refused.ended_s is not None
         assert inner[-1].mock_calls == []
         assert len(guards) == HTTP_CONNECTIONS_MAX
+        assert counted == {**refusals(), "limit": 1}
+
+    run(main)
+
+
+def test_a_silent_host_is_counted() -> None:
+    """A connection that the system gave up, for its host answers no probe, is told from one that was closed."""
+
+    async def main() -> None:
+        counted = refusals()
+        guards = Guards(Mock, counted)
+        for lost in (None, TimeoutError(errno.ETIMEDOUT, "timed out"), ConnectionResetError()):
+            connect(guards).protocol.connection_lost(lost)
+
+        assert (len(guards), counted) == (0, {**refusals(), "silent": 1})
 
     run(main)

@@ -95,7 +95,9 @@ def test_every_event_is_documented() -> None:
     root = Path(__file__).resolve().parents[3]
     sources = "".join(path.read_text() for path in (root / "raftlock").rglob("*.py"))
     used = set(
-        re.findall(r'(?:logs\.event\(\s*\w+,|\._notice\(|complaints\.say\()\s*"(\w+)"', sources)
+        re.findall(
+            r'(?:logs\.event\(\s*\w+,|\._notice\(|complaints\.say\(|_give_up\()\s*"(\w+)"', sources
+        )
     )
     document = (root / "docs" / "logs.md").read_text()
 
