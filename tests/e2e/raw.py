@@ -13,6 +13,8 @@ class RawClient:
     def __init__(self, endpoint: str, *, hello: bool = True) -> None:
         host, _, port = endpoint.rpartition(":")
         self._socket = socket.create_connection((host, int(port)), timeout=20)
+        self.port = int(self._socket.getsockname()[1])
+        """Its own end."""
         self._file = self._socket.makefile("rb")
         self._next_id = 1
         if hello:
@@ -48,6 +50,10 @@ class RawClient:
             return None
         payload = self._file.read(struct.unpack(">I", head)[0])
         return tuple(msgpack.unpackb(payload, use_list=False))
+
+    def rest(self) -> bytes:
+        """Return whatever comes until the end of the connection."""
+        return self._file.read()
 
     def answer(self, request_id: int) -> tuple[Any, ...]:
         """Return the answer to a request, without its id. Pushed events and other answers are left out."""
