@@ -4,7 +4,7 @@ import contextlib
 import re
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -29,17 +29,25 @@ def scrape(root: str) -> dict[str, float]:
 
 
 @contextlib.contextmanager
-def grows(root: str, *series: str, by: float = 1) -> Iterator[None]:
-    """Assert that each series of a node is larger by `by` at least when the block has ended, or soon after."""
-    before = scrape(root)
-    assert set(series) <= set(before), f"no such series: {set(series) - set(before)}"
+def grows(roots: str | Sequence[str], *series: str, by: float = 1) -> Iterator[None]:
+    """Assert that each series is larger by `by` at least when the block has ended, or soon after.
+
+    Of several nodes: in sum, for what any leader may count. A series that is not there counts as 0: those with a status
+    begin with its first answer.
+    """
+    nodes = [roots] if isinstance(roots, str) else list(roots)
+
+    def counted() -> dict[str, float]:
+        scrapes = [scrape(root) for root in nodes]
+        return {name: sum(found.get(name, 0) for found in scrapes) for name in series}
+
+    before = counted()
     yield
     until = time.monotonic() + PATIENCE_S
     while True:
-        grown = {}
+        grown: dict[str, float] = {}
         with contextlib.suppress(OSError):
-            now = scrape(root)
-            grown = {name: now[name] - before[name] for name in series}
+            grown = {name: value - before[name] for name, value in counted().items()}
         if grown and all(growth >= by for growth in grown.values()):
             return
         assert time.monotonic() < until, grown

@@ -5,11 +5,14 @@ docs/faults.md has the table of these tests.
 
 import asyncio
 import contextlib
+import json
 import random
 import resource as rlimits
 import socket
 import struct
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,11 +23,13 @@ import pytest
 from raftlock.client import AsyncClient
 from raftlock.server import handshake
 from raftlock_wire import limits
+from raftlock_wire.ids import NodeId
 from raftlock_wire.messages import Event, ListBy, Op
 from raftlock_wire.status import Status
 from tests.e2e.conftest import Cluster
 from tests.e2e.node import events
 from tests.e2e.raw import RawClient
+from tests.e2e.scrape import becomes, grows, scrape
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("e2e")]
 
@@ -98,15 +103,21 @@ def test_random_bytes_end_their_connection_alone(steady: Cluster) -> None:
     """Garbage on 40 connections, framed and not: each is closed with a word, and the node serves on."""
     rng = random.Random(7)
     codes = set()
-    for number in range(40):
-        with RawClient(steady.endpoint(1), hello=False) as client:
-            junk = rng.randbytes(rng.randint(5, 4_096))
-            # Half of them are framed properly: what they hold is still no message.
-            if number % 2:
-                send_frame(client, junk)
-            else:
-                client.send_bytes(b"\xff" + junk)
-            codes.add(last_words(client)[0])
+    with grows(
+        steady.http(1),
+        'raftlock_refusals_total{reason="bad_frame"}',
+        'raftlock_client_connections_refused_total{reason="bad_frame"}',
+        'raftlock_client_connections_refused_total{reason="frame_too_large"}',
+    ):
+        for number in range(40):
+            with RawClient(steady.endpoint(1), hello=False) as client:
+                junk = rng.randbytes(rng.randint(5, 4_096))
+                # Half of them are framed properly: what they hold is still no message.
+                if number % 2:
+                    send_frame(client, junk)
+                else:
+                    client.send_bytes(b"\xff" + junk)
+                codes.add(last_words(client)[0])
 
     assert (codes, serves(steady.endpoint(1))) == ({"frame_too_large", "bad_frame"}, SERVED)
     assert events(log_of(steady, 1), "client_refused")
@@ -117,7 +128,13 @@ def test_random_bytes_end_their_connection_alone(steady: Cluster) -> None:
 )
 def test_a_huge_frame_is_refused_by_its_header(steady: Cluster, hello: bool, size_max: int) -> None:
     """The announced size is judged, not read; the sender gets the limit in words although it goes on sending."""
-    with RawClient(steady.endpoint(1), hello=hello) as client:
+    with (
+        grows(
+            steady.http(1),
+            'raftlock_client_connections_refused_total{reason="frame_too_large"}',
+        ),
+        RawClient(steady.endpoint(1), hello=hello) as client,
+    ):
         client.send_bytes(struct.pack(">I", size_max + 1) + bytes(64 << 10))
         words = last_words(client)
 
@@ -134,7 +151,13 @@ def stream(client: RawClient, *, seconds: float) -> None:
 def test_an_endless_frame_costs_no_memory(steady: Cluster) -> None:
     """A stream that never ends its frame is closed; the node holds none of it."""
     before = rss(steady, 1)
-    with RawClient(steady.endpoint(1)) as client:
+    with (
+        grows(
+            steady.http(1),
+            'raftlock_client_connections_refused_total{reason="frame_too_large"}',
+        ),
+        RawClient(steady.endpoint(1)) as client,
+    ):
         client.send_bytes(struct.pack(">I", (1 << 32) - 1))
         with pytest.raises(OSError):
             stream(client, seconds=60)
@@ -144,7 +167,13 @@ def test_an_endless_frame_costs_no_memory(steady: Cluster) -> None:
 
 def test_a_slow_hello_is_cut_off(steady: Cluster) -> None:
     """A client that says its hello a byte a second is told after 5 s that it took too long."""
-    with RawClient(steady.endpoint(1), hello=False) as client:
+    with (
+        grows(
+            steady.http(1),
+            'raftlock_client_connections_refused_total{reason="no_hello"}',
+        ),
+        RawClient(steady.endpoint(1), hello=False) as client,
+    ):
         client.send_bytes(struct.pack(">I", 30))
         for _ in range(2):
             client.send_bytes(b"\x91")
@@ -157,28 +186,45 @@ def test_a_slow_hello_is_cut_off(steady: Cluster) -> None:
 
 def test_an_unknown_version_is_told_the_known_one(steady: Cluster) -> None:
     """A client that speaks only later versions learns which this node speaks."""
-    with RawClient(steady.endpoint(1), hello=False) as client:
+    with (
+        grows(
+            steady.http(1),
+            'raftlock_client_connections_refused_total{reason="version"}',
+        ),
+        RawClient(steady.endpoint(1), hello=False) as client,
+    ):
         answer = client.ask(Op.HELLO, 2, 9, None, None, "from the future")
         words = last_words(client)
 
     assert answer == (Status.UNSUPPORTED_VERSION, False, 1, 1)
-    assert words[0] == "hello"
+    assert words == ("hello", "the hello was refused: this node speaks version 1")
 
 
 def test_a_client_of_another_cluster_is_turned_away(steady: Cluster) -> None:
     """A client that names a cluster reaches no other one by mistake."""
     with RawClient(steady.endpoint(1)) as client:
         cluster_id = client.hello[3]
-    with RawClient(steady.endpoint(1), hello=False) as client:
+    with (
+        grows(steady.http(1), 'raftlock_client_connections_refused_total{reason="cluster_id"}'),
+        RawClient(steady.endpoint(1), hello=False) as client,
+    ):
         answer = client.ask(Op.HELLO, 1, 1, "another", None, "lost")
+        words = last_words(client)
 
     why = f"another is not this cluster, which is {cluster_id}"
     assert answer == (Status.BAD_REQUEST, False, "cluster_id", why)
+    assert words == ("hello", f"the hello was refused: cluster_id: {why}")
 
 
 def test_the_first_frame_is_a_hello(steady: Cluster) -> None:
     """A request before the hello is refused, and the connection closed."""
-    with RawClient(steady.endpoint(1), hello=False) as client:
+    with (
+        grows(
+            steady.http(1),
+            'raftlock_client_connections_refused_total{reason="hello"}',
+        ),
+        RawClient(steady.endpoint(1), hello=False) as client,
+    ):
         client.send(Op.GET, "x", False)
         words = last_words(client)
 
@@ -232,7 +278,13 @@ def test_a_value_out_of_range_is_named_with_its_range(
     steady: Cluster, request_: tuple[Any, ...], field: str, allowed: str
 ) -> None:
     """BAD_REQUEST says which field and what is allowed; the connection stays, and serves on."""
-    with RawClient(steady.endpoint(1)) as client:
+    with (
+        grows(
+            steady.http(1),
+            'raftlock_refusals_total{reason="bad_request"}',
+        ),
+        RawClient(steady.endpoint(1)) as client,
+    ):
         status, final, named, problem = client.ask(*request_)
         after = client.ask_until_final(Op.GET, "after", False)
 
@@ -266,7 +318,13 @@ async def test_our_client_refuses_it_before_it_is_sent(
 
 def test_a_frame_of_mixed_requests_is_answered_one_by_one(steady: Cluster) -> None:
     """A wrong request beside good ones spoils none of them."""
-    with RawClient(steady.endpoint(1)) as client:
+    with (
+        grows(
+            steady.http(1),
+            'raftlock_refusals_total{reason="bad_request"}',
+        ),
+        RawClient(steady.endpoint(1)) as client,
+    ):
         batch = [[Op.GET, 11, "a", False], [Op.GET, 12, "", False], [Op.GET, 13, "c", False]]
         send_frame(client, msgpack.packb(batch))
         answers: dict[int, int] = {}
@@ -305,7 +363,8 @@ def test_a_client_that_never_reads_is_disconnected(steady: Cluster) -> None:
             assert frame is not None
             answered += len(frame) - 1
         before = rss(steady, leader)
-        with RawClient(endpoint) as deaf:
+        unread = 'raftlock_client_connections_refused_total{reason="unread"}'
+        with grows(steady.http(leader), unread), RawClient(endpoint) as deaf:
             pages = [[Op.LIST, 1, ListBy.PREFIX, "fat:", "", 1_000, True]] * 16
             send_frame(deaf, msgpack.packb(pages))
             words = "it does not read what it is sent"
@@ -323,7 +382,14 @@ def test_a_client_that_never_reads_is_disconnected(steady: Cluster) -> None:
 
 def test_a_frame_full_of_lists_does_not_stall_a_node(steady: Cluster) -> None:
     """4,096 pages asked for at once: a few are answered, the rest are told to come again."""
-    with RawClient(steady.endpoint(1)) as client:
+    with (
+        grows(
+            steady.http(1),
+            'raftlock_refusals_total{reason="queue"}',
+            by=4_096 - limits.PAGES_PER_TURN_MAX,
+        ),
+        RawClient(steady.endpoint(1)) as client,
+    ):
         batch = [[Op.LIST, i + 1, ListBy.PREFIX, "", "", 1_000, True] for i in range(4_096)]
         send_frame(client, msgpack.packb(batch))
         statuses: list[int] = []
@@ -352,12 +418,15 @@ def test_ten_thousand_connections(steady: Cluster) -> None:
             client.sendall(hello)
             clients.append(client)
         greeted = sum(bool(client.recv(4)) for client in clients)
+        counted = scrape(steady.http(2))["raftlock_client_connections"]
 
         assert (greeted, serves(steady.endpoint(2))) == (10_000, SERVED)
+        assert counted >= 10_000
     finally:
         for client in clients:
             client.close()
         rlimits.setrlimit(rlimits.RLIMIT_NOFILE, (soft, hard))
+    becomes(steady.http(2), "raftlock_client_connections", 0)
 
 
 def flood(client: RawClient, session: int) -> list[int]:
@@ -391,9 +460,15 @@ def test_a_flood_of_waiters_ends_at_the_limit(steady: Cluster) -> None:
         held = client.ask_until_final(Op.ACQUIRE, holder, 0, 1, "flood", "o", 0, 0, None)
         sessions = [open_session(client) for _ in range(25)]
         statuses: dict[int, int] = {}
-        for session in sessions:
-            for status in flood(client, session):
-                statuses[status] = statuses.get(status, 0) + 1
+        over = 25 * 4_096 - limits.WAITERS_PER_RESOURCE_MAX
+        with grows(
+            [steady.http(i) for i in steady.ids],
+            'raftlock_operations_total{operation="acquire", status="quota_exceeded"}',
+            by=over,
+        ):
+            for session in sessions:
+                for status in flood(client, session):
+                    statuses[status] = statuses.get(status, 0) + 1
         assert serves(endpoint) == SERVED
         info = client.ask_until_final(Op.GET, "flood", False)
         for session in (*sessions, holder):
@@ -405,7 +480,6 @@ def test_a_flood_of_waiters_ends_at_the_limit(steady: Cluster) -> None:
 
     assert held[0] == Status.OK
     assert info[0] == Status.OK
-    over = 25 * 4_096 - limits.WAITERS_PER_RESOURCE_MAX
     assert statuses == {
         Status.QUEUED: limits.WAITERS_PER_RESOURCE_MAX,
         Status.QUOTA_EXCEEDED: over,
@@ -420,19 +494,26 @@ def peer_endpoint(cluster: Cluster, node_id: int) -> str:
     return f"127.0.0.1:{cluster._ports[node_id][1]}"
 
 
+BAD_PEER_FRAME = 'raftlock_peer_connections_refused_total{reason="bad_frame"}'
+LARGE_PEER_FRAME = 'raftlock_peer_connections_refused_total{reason="frame_too_large"}'
+
+
 @pytest.mark.parametrize(
-    "data",
+    ("data", "series"),
     [
-        struct.pack(">I", 5) + b"junk!",
-        struct.pack(">I", 1 << 20) + bytes(100),
-        b"GET / HTTP/1.1\r\n\r\n",
-        struct.pack(">I", 1) + b"\x90",
+        (struct.pack(">I", 5) + b"junk!", BAD_PEER_FRAME),
+        (struct.pack(">I", 1 << 20) + bytes(100), LARGE_PEER_FRAME),
+        (b"GET / HTTP/1.1\r\n\r\n", LARGE_PEER_FRAME),
+        (struct.pack(">I", 1) + b"\x90", BAD_PEER_FRAME),
     ],
     ids=["junk", "a frame over 64 KiB", "http", "an empty array"],
 )
-def test_a_stranger_on_the_peer_port_is_cut_off(steady: Cluster, data: bytes) -> None:
+def test_a_stranger_on_the_peer_port_is_cut_off(steady: Cluster, data: bytes, series: str) -> None:
     """What is no member's first frame ends the connection; the cluster goes on."""
-    with RawClient(peer_endpoint(steady, 1), hello=False) as stranger:
+    with (
+        grows(steady.http(1), series),
+        RawClient(peer_endpoint(steady, 1), hello=False) as stranger,
+    ):
         stranger.send_bytes(data)
         with contextlib.suppress(ConnectionResetError):
             assert stranger.frame() is None
@@ -441,31 +522,173 @@ def test_a_stranger_on_the_peer_port_is_cut_off(steady: Cluster, data: bytes) ->
     assert events(log_of(steady, 1), "peer_refused")
 
 
-def test_a_caller_that_is_no_member_is_told_why(steady: Cluster) -> None:
-    """A node of another incarnation, or one that is not listed, takes no part."""
+@pytest.mark.parametrize(
+    ("change", "why", "series"),
+    [
+        (
+            {},
+            f"node 9 with incarnation {'0' * 32} is not a member",
+            'raftlock_peer_connections_refused_total{reason="not_member"}',
+        ),
+        (
+            {"version": 2},
+            "version 2 is not 1",
+            'raftlock_peer_connections_refused_total{reason="version"}',
+        ),
+        (
+            {"cluster_id": "other"},
+            "cluster other is not ",
+            'raftlock_peer_connections_refused_total{reason="cluster_id"}',
+        ),
+        (
+            {"to_id": 2},
+            "this is node 1, not 2",
+            'raftlock_peer_connections_refused_total{reason="node"}',
+        ),
+    ],
+)
+def test_a_caller_that_is_no_member_is_told_why(
+    steady: Cluster, change: dict[str, Any], why: str, series: str
+) -> None:
+    """A node that is not listed with its incarnation, is of another version or cluster, or wants another node."""
     with RawClient(steady.endpoint(1)) as client:
         cluster_id = client.hello[3]
-    hello = handshake.PeerHello(1, 9, "0" * 32, 1, cluster_id, b"", 60_000, 1)  # type: ignore[arg-type]
-    with RawClient(peer_endpoint(steady, 1), hello=False) as stranger:
-        send_frame(stranger, handshake.encode(hello))
+    hello = handshake.PeerHello(1, NodeId(9), "0" * 32, NodeId(1), cluster_id, b"", 60_000, 1)
+    with (
+        grows(steady.http(1), series),
+        RawClient(peer_endpoint(steady, 1), hello=False) as stranger,
+    ):
+        send_frame(stranger, handshake.encode(hello._replace(**change)))
         answer = stranger.frame()
 
-    why = f"node 9 with incarnation {'0' * 32} is not a member"
     assert answer is not None
-    assert answer[1:3] == (False, why)
+    assert (answer[1], answer[2].startswith(why)) == (False, True)
 
 
 def test_silent_callers_on_the_peer_port_are_bounded(steady: Cluster) -> None:
     """300 callers that say nothing: some are cut off at once, all within 5 s; the members are not disturbed."""
     host, _, port = peer_endpoint(steady, 1).rpartition(":")
-    callers = [socket.create_connection((host, int(port)), timeout=20) for _ in range(300)]
-    try:
+    with grows(
+        steady.http(1),
+        'raftlock_peer_connections_refused_total{reason="limit"}',
+        'raftlock_peer_connections_refused_total{reason="no_hello"}',
+        by=300 - limits.PEER_CALLERS_MAX,
+    ):
+        callers = [socket.create_connection((host, int(port)), timeout=20) for _ in range(300)]
+        try:
+            assert serves(steady.endpoint(1)) == SERVED
+            for caller in callers:
+                with contextlib.suppress(ConnectionResetError):
+                    assert caller.recv(1) == b""
+        finally:
+            for caller in callers:
+                caller.close()
+
         assert serves(steady.endpoint(1)) == SERVED
-        for caller in callers:
-            with contextlib.suppress(ConnectionResetError):
-                assert caller.recv(1) == b""
+
+
+# HTTP
+
+
+REQUESTS = 'raftlock_http_requests_total{code="%d", route="%s"}'
+JSON = {"content-type": "application/json"}
+
+
+def http(root: str, method: str, path: str, data: bytes | None) -> tuple[int, str, dict[str, Any]]:
+    """Send a request of any kind. Return its status, type and JSON."""
+    request = urllib.request.Request(root + path, data=data, headers=JSON, method=method)
+    try:
+        with urllib.request.urlopen(request, timeout=20) as response:
+            return response.status, response.headers["content-type"], json.load(response)
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.headers["content-type"], json.load(error)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "data", "status", "kind"),
+    [
+        ("GET", "/nowhere", None, 404, "not-found"),
+        ("DELETE", "/api/v1/locks/acquire", None, 405, "method-not-allowed"),
+        ("POST", "/api/v1/locks/acquire", b"{", 400, "bad-request"),
+        ("POST", "/api/v1/locks/acquire", b'{"ttl": 0}', 400, "bad-request"),
+        ("POST", "/api/v1/locks/acquire", b"x" * 20_000, 413, "too-large"),
+    ],
+)
+def test_a_wrong_http_request_is_a_problem(
+    steady: Cluster, method: str, path: str, data: bytes | None, status: int, kind: str
+) -> None:
+    """Problem details with the request's id, counted by route and code."""
+    route = "unknown" if status in (404, 405) else path
+    root = steady.http(1)
+    with grows(root, REQUESTS % (status, route)):
+        code, content_type, problem = http(root, method, path, data)
+
+    assert (code, content_type, problem["status"]) == (status, "application/problem+json", status)
+    assert problem["type"] == f"urn:raftlock:problem:{kind}"
+    assert problem["requestId"]
+
+
+def http_endpoint(cluster: Cluster, node_id: int) -> str:
+    """Return a node's HTTP address."""
+    return cluster.http(node_id).removeprefix("http://")
+
+
+def test_what_is_no_http_is_refused(steady: Cluster) -> None:
+    """A client of the protocol on the wrong port gets an HTTP 400 and the end of its connection."""
+    with (
+        grows(steady.http(1), 'raftlock_http_connections_refused_total{reason="bad_http"}'),
+        RawClient(http_endpoint(steady, 1), hello=False) as client,
+    ):
+        client.send(Op.HELLO, 1, 1, None, None, "lost")
+        client.send_bytes(b"\r\n\r\n")
+        answer = client.rest()
+
+    assert answer.startswith(b"HTTP/1.0 400 Bad Request\r\n")
+    assert b"application/problem+json" in answer
+
+
+def dribble(client: RawClient, *, seconds: int) -> None:
+    """Send a header twice a second, until the connection breaks or the time is over."""
+    for number in range(2 * seconds):
+        client.send_bytes(b"x-%d: y\r\n" % number)
+        time.sleep(0.5)
+
+
+def test_headers_that_never_end_are_cut_off(steady: Cluster) -> None:
+    """A request that dribbles has 10 s for its headers, whatever it sends meanwhile."""
+    with (
+        grows(steady.http(1), 'raftlock_http_connections_refused_total{reason="slow"}'),
+        RawClient(http_endpoint(steady, 1), hello=False) as client,
+    ):
+        client.send_bytes(b"GET /healthz HTTP/1.1\r\n")
+        with pytest.raises(OSError):
+            dribble(client, seconds=30)
+
+    assert serves(steady.endpoint(1)) == SERVED
+
+
+def test_http_connections_are_bounded(steady: Cluster) -> None:
+    """Beyond 4,096 a connection is closed at once, and clients of the protocol are served."""
+    soft, hard = rlimits.getrlimit(rlimits.RLIMIT_NOFILE)
+    if hard != rlimits.RLIM_INFINITY and hard < 5_500:
+        pytest.skip(f"the hard limit of open files is {hard}: 4,096 connections need 5,500")
+    rlimits.setrlimit(rlimits.RLIMIT_NOFILE, (max(soft, 5_500), hard))
+    host, _, port = http_endpoint(steady, 3).rpartition(":")
+    callers: list[socket.socket] = []
+    try:
+        with grows(
+            steady.http(3), 'raftlock_http_connections_refused_total{reason="limit"}', by=50
+        ):
+            for _ in range(limits.HTTP_CONNECTIONS_MAX + 50):
+                callers.append(socket.create_connection((host, int(port)), timeout=60))
+            served = serves(steady.endpoint(3))
+            # They make room for the scrape.
+            for caller in callers:
+                caller.close()
     finally:
         for caller in callers:
             caller.close()
+        rlimits.setrlimit(rlimits.RLIMIT_NOFILE, (soft, hard))
 
-    assert serves(steady.endpoint(1)) == SERVED
+    assert served == SERVED

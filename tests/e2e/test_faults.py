@@ -24,6 +24,7 @@ from raftlock_wire.status import Status
 from tests.e2e.conftest import Cluster, free_ports
 from tests.e2e.node import Ended, events, fault_library, run_to_the_end, server_command
 from tests.e2e.raw import RawClient
+from tests.e2e.scrape import becomes, grows, scrape
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("e2e")]
 
@@ -121,6 +122,10 @@ def test_a_node_of_another_cluster_takes_no_part(cluster: Cluster, tmp_path: Pat
     with pytest.raises(BootstrapError, match="which these nodes do not make"):
         bootstrap({i: f"127.0.0.1:{ports[1]}" for i, ports in cluster._ports.items()}, wait_s=60)
     wait_until(lambda: events(log_of(cluster, leader), "refused_by_peer"))
+    with grows(cluster.http(leader), f'raftlock_refused_by_peer_total{{peer="{other}"}}'):
+        pass
+    with grows(cluster.http(other), 'raftlock_peer_connections_refused_total{reason="cluster_id"}'):
+        pass
 
     first = events(log_of(cluster, leader), "refused_by_peer")[0]
     why = str(first["why"])
@@ -197,7 +202,13 @@ async def test_a_wall_clock_set_back_takes_nothing_away(cluster: Cluster, tmp_pa
             session = holder.ask_until_final(Op.OPEN_SESSION, b"c" * 16, 60_000)[2]
             began = time.monotonic()
             short = holder.ask_until_final(Op.ACQUIRE, session, 0, 1, "short", "o", 2_000, 0, None)
+            before = [
+                scrape(cluster.http(i))["raftlock_wall_clock_behind_seconds"] for i in cluster.ids
+            ]
             offset.write_text("-3600")
+            behind = [
+                scrape(cluster.http(i))["raftlock_wall_clock_behind_seconds"] for i in cluster.ids
+            ]
             heir = await client.acquire("short", ttl=5, wait=30)
             waited = time.monotonic() - began
         # And once more with nothing in memory.
@@ -211,6 +222,7 @@ async def test_a_wall_clock_set_back_takes_nothing_away(cluster: Cluster, tmp_pa
         assert heir is not None
         assert later is not None
         assert waited >= 2.0
+        assert max(before) < 60 < 3_500 < min(behind) <= max(behind) <= 3_600
         assert kept.token < short[3] < heir.token < later.token
         assert await client.check("kept", kept.token)
 
@@ -283,6 +295,7 @@ def test_a_full_disk_refuses_new_locks_and_keeps_the_old(small_disks: Cluster) -
         renewed = client.ask_until_final(Op.RENEW, [["renewed", held[0]]])
         released = client.ask_until_final(Op.RELEASE, "released", held[1])
         shown = client.ask_until_final(Op.GET, "renewed", False)
+        full = [scrape(cluster.http(i)) for i in cluster.ids]
         for filler in fillers:
             filler.unlink()
         healed = acquire_until(client, session, (Status.OK, ""))
@@ -290,6 +303,10 @@ def test_a_full_disk_refuses_new_locks_and_keeps_the_old(small_disks: Cluster) -
     assert refused == (Status.OVERLOADED, "disk")
     assert (renewed[2][0][0], released[0], shown[0]) == (Status.OK, Status.OK, Status.OK)
     assert healed == (Status.OK, "")
+    assert sum(node['raftlock_refusals_total{reason="disk"}'] for node in full) >= 1
+    assert min(node["raftlock_wal_room"] for node in full) == 0
+    for node_id in cluster.ids:
+        becomes(cluster.http(node_id), "raftlock_wal_room", 1)
     assert {i: p.poll() for i, p in cluster.processes.items()} == {1: None, 2: None, 3: None}
     assert events("".join(log_of(cluster, i) for i in cluster.ids), "disk_full")
     assert events("".join(log_of(cluster, i) for i in cluster.ids), "disk_has_room")
@@ -313,9 +330,11 @@ def test_a_full_disk_of_the_leader_costs_no_service(small_disks: Cluster) -> Non
             if answer[0] == Status.OK:
                 client.ask_until_final(Op.RELEASE, f"full:{n}", answer[3])
         wait_until(lambda: asyncio.run(cluster.leader()) != leader)
+        metrics = scrape(cluster.http(leader))
         after = client.ask_until_final(Op.ACQUIRE, session, 2, 1, "after", "o", 10_000, 0, None)
 
     assert after[0] == Status.OK
+    assert (metrics["raftlock_wal_room"], metrics["raftlock_step_downs_total"]) == (0, 1)
 
 
 async def until_back(cluster: Cluster, node_id: int) -> None:
@@ -349,6 +368,9 @@ async def test_a_failed_sync_ends_the_node_and_loses_nothing(
         code = await asyncio.to_thread(cluster.processes[leader].wait, 60)
         said = log_of(cluster, leader).splitlines()[-1]
         flag.unlink()
+        other = next(i for i in cluster.ids if i != leader)
+        connected = f'raftlock_peer_connected{{peer="{leader}"}}'
+        await asyncio.to_thread(becomes, cluster.http(other), connected, 0)
         cluster.start(leader)
         for node_id in cluster.ids:
             if node_id != leader:
@@ -369,17 +391,20 @@ async def test_a_minority_grants_nothing(cluster: Cluster) -> None:
     survivor = 2
     with RawClient(cluster.endpoint(survivor)) as client:
         session = client.ask_until_final(Op.OPEN_SESSION, b"m" * 16, 300_000)[2]
-        for node_id in cluster.ids:
-            if node_id != survivor:
-                cluster.kill(node_id)
-        # Whatever is asked is answered before the socket's timeout of 20 s.
-        answers = set()
-        until = time.monotonic() + 3
-        n = 0
-        while time.monotonic() < until:
-            n += 1
-            answers.add(client.ask(Op.ACQUIRE, session, 0, n, f"no:{n}", "o", 10_000, 0, None)[0])
-            answers.add(client.ask(Op.GET, "no", False)[0])
+        with grows(cluster.http(survivor), 'raftlock_refusals_total{reason="no_leader"}'):
+            for node_id in cluster.ids:
+                if node_id != survivor:
+                    cluster.kill(node_id)
+            # Whatever is asked is answered before the socket's timeout of 20 s.
+            answers = set()
+            until = time.monotonic() + 3
+            n = 0
+            while time.monotonic() < until:
+                n += 1
+                acquire = (Op.ACQUIRE, session, 0, n, f"no:{n}", "o", 10_000, 0, None)
+                answers.add(client.ask(*acquire)[0])
+                answers.add(client.ask(Op.GET, "no", False)[0])
+        becomes(cluster.http(survivor), "raftlock_serving", 0)
     async with AsyncClient(cluster.endpoints) as refused:
         with pytest.raises((Unavailable, OutcomeUnknown)):
             await refused.acquire("nobody")
@@ -400,7 +425,13 @@ def test_a_node_out_of_descriptors_says_so_and_serves_on(tmp_path: Path) -> None
         bootstrap({1: f"127.0.0.1:{ports[1]}"}, wait_s=60)
         endpoint = f"127.0.0.1:{ports[0]}"
         clients += [RawClient(endpoint) for _ in range(600 - 512)]
-        with RawClient(endpoint, hello=False) as beyond:
+        with (
+            grows(
+                f"http://127.0.0.1:{ports[2]}",
+                'raftlock_client_connections_refused_total{reason="limit"}',
+            ),
+            RawClient(endpoint, hello=False) as beyond,
+        ):
             frame = beyond.frame()
         served = clients[-1].ask_until_final(Op.GET, "x", False)
     finally:
@@ -414,3 +445,25 @@ def test_a_node_out_of_descriptors_says_so_and_serves_on(tmp_path: Path) -> None
     assert served[0] == Status.OK
     refusals = events((tmp_path / "log").read_text(), "client_refused")
     assert [event["why"] for event in refusals] == ["more than 88 connections"]
+
+
+def test_a_node_without_a_cluster_turns_clients_away(tmp_path: Path) -> None:
+    """Before bootstrap a client is told that there is no cluster yet, and the node goes on waiting."""
+    ports = free_ports(3)
+    root = f"http://127.0.0.1:{ports[2]}"
+    with (tmp_path / "log").open("wb") as log:
+        process = subprocess.Popen(server_command(tmp_path / "data", ports=ports), stderr=log)
+    try:
+        wait_until(lambda: events((tmp_path / "log").read_text(), "waiting"))
+        with (
+            grows(root, 'raftlock_client_connections_refused_total{reason="no_cluster"}'),
+            RawClient(f"127.0.0.1:{ports[0]}", hello=False) as client,
+        ):
+            frame = client.frame()
+        code = process.poll()
+    finally:
+        process.kill()
+        process.wait()
+
+    assert frame is not None
+    assert (frame[1][2:], code) == (("refused", "this node has no cluster yet"), None)

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("raftlock.http")
 
 STOP_TIMEOUT_S = 1.0
+LISTEN_BACKLOG = 1_024
 CALLER_LEFT = "499"
 """The code under which a request is counted whose caller hung up."""
 BUG = "500"
@@ -98,7 +99,7 @@ class HttpServer:
         )
         host, _, port = self._node.config.http_address.rpartition(":")
         self._socket = await asyncio.get_running_loop().create_server(
-            self._guards.incoming, host.strip("[]"), int(port)
+            self._guards.incoming, host.strip("[]"), int(port), backlog=LISTEN_BACKLOG
         )
 
     async def stop(self) -> None:

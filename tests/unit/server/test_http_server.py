@@ -20,8 +20,11 @@ ACQUIRE = json.dumps({"resourceId": "r", "ttl": 1, "clientId": "c"})
 class BrokenNode:
     """A node whose core raises what nobody expects."""
 
-    def __init__(self, port: int) -> None:
-        self.config = SimpleNamespace(metrics="off", http_address=f"127.0.0.1:{port}", node_id=1)
+    connection_count = 0
+    runner = None
+
+    def __init__(self, port: int, metrics: str) -> None:
+        self.config = SimpleNamespace(metrics=metrics, http_address=f"127.0.0.1:{port}", node_id=1)
         self.store = SimpleNamespace(cluster_id="c")
         self.driver = None
         self.meter = Meter()
@@ -34,9 +37,9 @@ class BrokenNode:
 class Server:
     """A server, and a client of a few lines."""
 
-    def __init__(self) -> None:
+    def __init__(self, metrics: str = "on") -> None:
         (self._port,) = free_ports(1)
-        self.node = BrokenNode(self._port)
+        self.node = BrokenNode(self._port, metrics)
         self.http = HttpServer(self.node)  # type: ignore[arg-type]
 
     async def send(self, data: str) -> tuple[int, dict[str, str], Any]:
@@ -50,7 +53,8 @@ class Server:
             if int(head[0].split()[1]) == 500 or "host: x" not in data:
                 headers["closed"] = str(await reader.read() == b"")
         writer.close()
-        return int(head[0].split()[1]), headers, json.loads(body)
+        is_json = "json" in headers["content-type"]
+        return int(head[0].split()[1]), headers, json.loads(body) if is_json else body.decode()
 
     async def ask(self, method: str, path: str, body: str = "", **more: str) -> Any:
         """Send a request."""
@@ -87,7 +91,9 @@ async def test_a_bug_is_a_problem_with_the_requests_id(
     assert record.fields["request_id"] == "order-7"  # type: ignore[attr-defined]
     assert record.exc_info is not None
     assert isinstance(record.exc_info[1], LookupError)
-    assert server.http._answered == {("/api/v1/locks/acquire", "500"): 1}
+    scraped = (await server.ask("GET", "/metrics"))[2]
+    counted = 'raftlock_http_requests_total{code="500",route="/api/v1/locks/acquire"} 1.0'
+    assert counted in scraped.splitlines()
 
 
 @pytest.mark.parametrize(
@@ -100,7 +106,6 @@ async def test_a_bug_is_a_problem_with_the_requests_id(
         ("POST", "/api/v1/locks/acquire", '{"ttl": NaN}', 400, "bad-request"),
         ("POST", "/api/v1/locks/acquire", "[" * 16_000, 400, "bad-request"),
         ("GET", "/readyz", "", 503, "unavailable"),
-        ("GET", "/metrics", "", 404, "not-found"),
     ],
 )
 async def test_what_is_refused_is_a_problem(
@@ -115,6 +120,16 @@ async def test_what_is_refused_is_a_problem(
     assert problem["type"] == f"urn:raftlock:problem:{kind}"
     assert headers["x-request-id"] == problem["requestId"] != ""
     assert ("allow" in headers) == (status == 405)
+
+
+async def test_metrics_that_are_off_are_not_found() -> None:
+    """`metrics = "off"`: the path is a 404 that says why."""
+    off = Server("off")
+    await off.http.start()
+    status, _, problem = await off.ask("GET", "/metrics")
+    await off.http.stop()
+
+    assert (status, "switched off" in problem["detail"]) == (404, True)
 
 
 @pytest.mark.parametrize(
