@@ -129,6 +129,14 @@ async def read(request: web.Request) -> dict[str, Any]:
             field="Content-Type",
             allowed="application/json",
         )
+    encoding = request.headers.get("Content-Encoding", "identity")
+    if encoding.lower() != "identity":
+        raise Problem(
+            "unsupported-media-type",
+            f"Content-Encoding is {encoding!a}: send the body as it is",
+            field="Content-Encoding",
+            allowed="identity",
+        )
     try:
         async with asyncio.timeout(HTTP_HEADER_TIMEOUT_S):
             data = await request.read()

@@ -5,6 +5,7 @@ It owns the answers to what is no HTTP, and to a bug in a handler. It must not k
 
 import asyncio
 import logging
+import secrets
 from collections.abc import Callable
 from http import HTTPStatus
 
@@ -31,6 +32,8 @@ class Protocol(web.RequestHandler):
             manager,
             loop=asyncio.get_running_loop(),
             keepalive_timeout=idle_timeout_s,
+            # A body is read as it comes: `read` refuses encodings, and none grows in this node's memory.
+            auto_decompress=False,
             access_log=None,  # type: ignore[arg-type]  # aiohttp's own word for none
         )
         self._bad_http = bad_http
@@ -43,21 +46,21 @@ class Protocol(web.RequestHandler):
         message: str | None = None,
     ) -> web.StreamResponse:
         """Answer what was not answered, and close the connection (aiohttp.web.RequestHandler)."""
+        request_id = request.get(REQUEST_ID) or new_id()
         if status == HTTPStatus.INTERNAL_SERVER_ERROR:
-            problem = self._bug(request)
+            problem = self._bug(request, request_id)
         else:
             self._bad_http()
             first_line = (message or str(exc)).strip().partition("\n")[0]
             problem = Problem("bad-request", f"this is no HTTP: {first_line:.200}", field="request")
         if request.writer is not None and request.writer.output_size > 0:
             raise ConnectionError("the answer has begun already")
-        response = as_response(problem, request.get(REQUEST_ID))
+        response = as_response(problem, request_id)
         response.force_close()
         return response
 
     @staticmethod
-    def _bug(request: web.BaseRequest) -> Problem:
-        request_id = request.get(REQUEST_ID, "")
+    def _bug(request: web.BaseRequest, request_id: str) -> Problem:
         logs.event(
             log,
             "http_failed",
@@ -71,10 +74,18 @@ class Protocol(web.RequestHandler):
         return Problem("internal", why)
 
 
-def as_response(problem: Problem, request_id: str | None) -> web.Response:
-    """Return a problem as an answer."""
-    headers = {"Content-Type": CONTENT_TYPE, "Cache-Control": "no-store", **problem.headers()}
-    if request_id is not None:
-        headers["X-Request-Id"] = request_id
-        problem.extra.setdefault("requestId", request_id)
+def new_id() -> str:
+    """Return an id for a request that came without one."""
+    return secrets.token_hex(8)
+
+
+def as_response(problem: Problem, request_id: str) -> web.Response:
+    """Return a problem as an answer to a request."""
+    headers = {
+        "Content-Type": CONTENT_TYPE,
+        "Cache-Control": "no-store",
+        "X-Request-Id": request_id,
+        **problem.headers(),
+    }
+    problem.extra["requestId"] = request_id
     return web.Response(status=problem.status, body=problem.body(), headers=headers)

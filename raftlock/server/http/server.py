@@ -19,7 +19,7 @@ from raftlock.server.http.health import NodeHandlers
 from raftlock.server.http.lane import NotServed
 from raftlock.server.http.locks import CALLER, LockHandlers, not_served
 from raftlock.server.http.problems import Problem
-from raftlock.server.http.protocol import REQUEST_ID, Protocol, as_response
+from raftlock.server.http.protocol import REQUEST_ID, Protocol, as_response, new_id
 from raftlock.server.samples import node_samples
 from raftlock.telemetry import logs
 from raftlock.telemetry.exposition import Exposition, Samples
@@ -202,7 +202,7 @@ def id_of(request: web.Request) -> str:
     """Return the caller's id of a request, or one made for it when there is none that may stand in a log."""
     given = request.headers.get("X-Request-Id", "")
     fits = 1 <= len(given) <= REQUEST_ID_SIZE_MAX and given.isascii() and given.isprintable()
-    return given if fits else secrets.token_hex(8)
+    return given if fits else new_id()
 
 
 def _problem_of(error: web.HTTPException, request: web.Request) -> Problem:

@@ -12,6 +12,8 @@ import pytest_asyncio
 
 from raftlock.server.http.server import HttpServer
 from raftlock.server.meter import Meter
+from raftlock_wire.codec import unpack
+from raftlock_wire.messages import Op
 from tests.e2e.conftest import free_ports
 
 ACQUIRE = json.dumps({"resourceId": "r", "ttl": 1, "clientId": "c"})
@@ -37,9 +39,9 @@ class BrokenNode:
 class Server:
     """A server, and a client of a few lines."""
 
-    def __init__(self, metrics: str = "on") -> None:
+    def __init__(self, metrics: str = "on", kind: type[BrokenNode] = BrokenNode) -> None:
         (self._port,) = free_ports(1)
-        self.node = BrokenNode(self._port, metrics)
+        self.node = kind(self._port, metrics)
         self.http = HttpServer(self.node)  # type: ignore[arg-type]
 
     async def send(self, data: str) -> tuple[int, dict[str, str], Any]:
@@ -144,7 +146,56 @@ async def test_what_is_no_http_is_a_problem(server: Server, data: str) -> None:
         400, "application/problem+json", "True",
     )  # fmt: skip
     assert (problem["type"], problem["outcome"]) == ("urn:raftlock:problem:bad-request", "refused")
+    assert problem["requestId"] == headers["x-request-id"]
     assert server.node.meter.http_refused["bad_http"] == 1
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "br", "deflate", "rot13"])
+async def test_an_encoded_body_is_refused_unread(server: Server, encoding: str) -> None:
+    """Nothing is unpacked, whether it is what it says or not, and the node calls nothing a bug of its own."""
+    status, _, problem = await server.ask(
+        "POST", "/api/v1/locks/acquire", ACQUIRE, content_encoding=encoding
+    )
+
+    assert (status, problem["field"], problem["allowed"]) == (415, "Content-Encoding", "identity")
+
+
+class Listening(BrokenNode):
+    """A node that keeps what a lane says, and ends the conversation then."""
+
+    def __init__(self, port: int, metrics: str) -> None:
+        super().__init__(port, metrics)
+        self.heard: list[Any] = []
+
+    def attach(self, port: Any) -> str:
+        """Let everybody in."""
+        port.tag = 1
+        return ""
+
+    def client_frame(self, port: Any, payload: bytes) -> None:
+        """Keep a frame."""
+        self.heard += unpack(payload)
+        if len(self.heard) > 1:
+            port.close()
+
+    def client_disconnected(self, port: Any) -> None:
+        """Forget it."""
+
+
+async def test_bearer_credentials_are_handed_on() -> None:
+    """The token of Authorization is the credentials of the hello, as a client's own; without one there are none."""
+    server = Server(kind=Listening)
+    await server.http.start()
+    heard = []
+    for headers in ({"authorization": "Bearer s3cret"}, {"authorization": "bEARER x"}, {}):
+        server.node.heard.clear()  # type: ignore[attr-defined]
+        await server.ask("GET", "/api/v1/locks/r", **headers)
+        heard.append(server.node.heard[0])  # type: ignore[attr-defined]
+    await server.http.stop()
+
+    assert heard == [
+        (int(Op.HELLO), 1, 1, 1, None, token, "http") for token in ("s3cret", "x", None)
+    ]
 
 
 async def test_an_id_that_may_not_stand_in_a_log_is_replaced(server: Server) -> None:

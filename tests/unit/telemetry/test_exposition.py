@@ -7,7 +7,14 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from raftlock.telemetry.exposition import Exposition
 from raftlock.telemetry.histogram import DURATION_US, Histogram
-from raftlock.telemetry.metrics import METRICS, Kind
+from raftlock.telemetry.metrics import (
+    BY_NAME,
+    CLIENT_REASONS,
+    HTTP_REASONS,
+    METRICS,
+    PEER_REASONS,
+    Kind,
+)
 
 DOCUMENT = Path(__file__).resolve().parents[3] / "docs" / "metrics.md"
 
@@ -22,6 +29,28 @@ def test_the_document_is_the_table() -> None:
         (m.name, m.kind.value, ", ".join(f"`{label}`" for label in m.labels), m.help)
         for m in METRICS
     )
+
+
+def test_the_document_has_every_reason() -> None:
+    """The reasons of refused connections and their meanings are the code's, in its order."""
+    rows = re.findall(
+        r"^\| `raftlock_(\w+)_connections_refused_total` \| `(\w+)` \| (.*) \|$",
+        DOCUMENT.read_text(),
+        re.M,
+    )
+    tables = (("client", CLIENT_REASONS), ("peer", PEER_REASONS), ("http", HTTP_REASONS))
+
+    assert rows == [(whose, *reason) for whose, table in tables for reason in table.items()]
+
+
+def test_the_examples_of_the_document_name_metrics_that_are_there() -> None:
+    """What to watch, and the labels: nothing in the text is a name that no scrape has."""
+    named = {
+        re.sub(r"_(bucket|sum|count)$", "", name)
+        for name in re.findall(r"raftlock_\w+", DOCUMENT.read_text())
+    }
+
+    assert named - set(BY_NAME) == set()
 
 
 def test_names_follow_the_conventions() -> None:
