@@ -4,10 +4,12 @@ import asyncio
 import os
 import signal
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from raftlock.server.bootstrap import bootstrap
 from raftlock_wire.messages import ListBy, Op
 from raftlock_wire.status import Status
 from tests.e2e.conftest import Cluster
@@ -39,6 +41,17 @@ def settled(cluster: Cluster) -> dict[int, dict[str, float]]:
             return found
         assert time.monotonic() < until, ends
         time.sleep(0.1)
+
+
+def settled_on(cluster: Cluster, name: str) -> dict[str, float]:
+    """Scrape node 1 until a series keeps its value for half a second."""
+    until = time.monotonic() + PATIENCE_S
+    while True:
+        found = scrape(cluster.http(1))
+        time.sleep(0.5)
+        if scrape(cluster.http(1))[name] == found[name]:
+            return found
+        assert time.monotonic() < until
 
 
 def growth(before: dict[str, float], after: dict[str, float], prefix: str) -> dict[str, float]:
@@ -163,3 +176,33 @@ def test_a_stall_and_the_election_that_it_costs_are_seen(cluster: Cluster) -> No
     assert {found["raftlock_leader_id"] for found in after.values()} == {
         i for i, leads in roles.items() if leads
     }
+
+
+def test_a_snapshot_is_timed_and_measured(tmp_path: Path) -> None:
+    """A node that saves small snapshots: their number, time and size are there, and the size is the file's."""
+    cluster = Cluster(tmp_path)
+    cluster.environment[1] = {"RAFTLOCK_SNAPSHOT_LOG_SIZE": "4096"}
+    try:
+        cluster.start(1)
+        bootstrap({1: cluster.peer(1)}, wait_s=60)
+        with RawClient(cluster.endpoint(1)) as client:
+            session = client.ask_until_final(Op.OPEN_SESSION, b"s" * 16, 300_000)[2]
+            saved = 'raftlock_snapshots_total{outcome="saved"}'
+            until = time.monotonic() + PATIENCE_S
+            n = 0
+            while scrape(cluster.http(1))[saved] < 2:
+                assert time.monotonic() < until
+                n += 1
+                fields = (session, 0, n, f"s:{n}", "o", 30_000, 0, {"k": "x" * 900})
+                token = client.ask_until_final(Op.ACQUIRE, *fields)[3]
+                client.ask_until_final(Op.RELEASE, f"s:{n}", token)
+        # Nothing is asked any more: the last snapshot is what lies there.
+        found = settled_on(cluster, saved)
+        sizes = {path.stat().st_size for path in (tmp_path / "node-1").rglob("*.snap*")}
+    finally:
+        cluster.stop_all()
+
+    assert found["raftlock_snapshot_duration_seconds_count"] == found[saved]
+    assert found["raftlock_snapshot_duration_seconds_sum"] > 0
+    assert found["raftlock_snapshot_size_bytes"] in sizes
+    assert found["raftlock_wal_size_bytes"] > 0

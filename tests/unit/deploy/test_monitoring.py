@@ -124,13 +124,13 @@ def test_every_alert_says_what_it_means_and_how_bad_it_is() -> None:
     assert [rule["alert"] for rule in rules() if not rule["annotations"].get("summary")] == []
 
 
-def promtool(path: Path) -> str:
-    """Let Prometheus' own tool read a file of rules. Return what it says when it refuses."""
+def promtool(path: Path, verb: str = "check") -> str:
+    """Let Prometheus' own tool check or test rules. Return what it says when it refuses."""
     program = shutil.which("promtool")
     if program is None:
         pytest.skip("promtool is not installed (Debian: prometheus)")
     done = subprocess.run(
-        [program, "check", "rules", str(path)], capture_output=True, text=True, check=False
+        [program, verb, "rules", str(path)], capture_output=True, text=True, check=False
     )
     return "" if done.returncode == 0 else done.stdout + done.stderr
 
@@ -150,3 +150,8 @@ def test_promtool_accepts_the_expressions_of_the_dashboard(tmp_path: Path) -> No
     path.write_text(yaml.safe_dump({"groups": [{"name": "dashboard", "rules": found}]}))
 
     assert promtool(path) == ""
+
+
+def test_alerts_fire_when_they_should_and_not_before() -> None:
+    """`promtool test rules`: made series, and which alerts they raise at which time."""
+    assert promtool(Path(__file__).with_name("alerts_test.yml"), "test") == ""
