@@ -47,7 +47,7 @@ class Auditing:
     @property
     def has_room(self) -> bool:
         """Return whether more may be applied: what the audit thread has not done yet is bounded (decision 16)."""
-        return self.under_way_size < AUDIT_UNDER_WAY_SIZE_MAX
+        return self._under_way_size + self._size < AUDIT_UNDER_WAY_SIZE_MAX
 
     @property
     def under_way_size(self) -> int:

@@ -12,7 +12,7 @@ def test_what_is_recorded_is_counted_when_its_job_is_done() -> None:
     auditing = Auditing(on=True)
     for recorded in records()[:20]:
         applied = Applied()
-        applied.answers = [list(group) for group in recorded.answers]
+        applied.answers = [[(1, 0, True)] * recorded.commands]
         auditing.applied(recorded.entry, applied, commands=recorded.commands, version=1)
     under_way = auditing.under_way_size
     auditing.take_jobs(0)
