@@ -28,7 +28,10 @@ class FakeTransport:
 
     def get_extra_info(self, name: str) -> Any:
         del name
-        return Mock()
+        return self
+
+    def setsockopt(self, *option: int) -> None:
+        """Take any option."""
 
 
 def refusals() -> dict[str, int]:
