@@ -30,7 +30,9 @@ CRASHED, SHORTENED, FLIPPED, INTERRUPTED = (
 )
 RIGHT, REFUSED, LAST_LOST, WRONG = OUTCOMES = ("right", "refused", "last lost", "wrong")
 LOG, LAST_SEGMENT, SNAPSHOT = "log, sealed", "last record, not sealed", "snapshot"
-FILE_ROWS = (LOG, LAST_SEGMENT, SNAPSHOT, *VOTES, IDENTITY)
+BOTH_VOTES = " and ".join(VOTES)
+"""The same damage in both copies of the vote: neither can stand in for the other."""
+FILE_ROWS = (LOG, LAST_SEGMENT, SNAPSHOT, *VOTES, BOTH_VOTES, IDENTITY)
 EXAMPLES_MAX = 5
 SECTORS_MAX = 10
 
@@ -157,14 +159,17 @@ class Spot(NamedTuple):
     last_lost: Recovered | None = None
     """The state without the last record, if that is not sealed."""
     unsealed_from: int = 0
+    also: tuple[str, ...] = ()
+    """Files that are damaged in the same way."""
 
     def judge(self, content: bytes, *, offset: int) -> Verdict:
         """Put other content, which differs from `offset` on, in the file's place, and judge what comes back."""
         # One copy of the vote is enough, so damage of the other must not keep the node from starting.
-        refusal_names = None if self.name in VOTES else self.name
+        names = (self.name, *self.also)
+        refusal_names = None if self.name in VOTES and not self.also else " and ".join(names)
         last_lost = self.last_lost if offset >= self.unsealed_from else None
         return judge(
-            self.files | {self.name: content},
+            self.files | dict.fromkeys(names, content),
             (self.right,),
             refusal_names=refusal_names,
             last_lost=last_lost,
@@ -179,8 +184,11 @@ def _spots(row: str) -> Iterator[Spot]:
         sealed = recording.sealed.holds
         yield Spot(name, files, recording.unsealed.holds, sealed, recording.unsealed_from)
         return
-    prefix = {LOG: "wal-", SNAPSHOT: "snapshot-"}.get(row, row)
     files = recording.sealed.files
+    if row == BOTH_VOTES:
+        yield Spot(VOTES[0], files, recording.sealed.holds, also=VOTES[1:])
+        return
+    prefix = {LOG: "wal-", SNAPSHOT: "snapshot-"}.get(row, row)
     for name in sorted(files):
         if name.startswith(prefix):
             yield Spot(name, files, recording.sealed.holds)
