@@ -9,9 +9,12 @@ from typing import Any
 
 from raftlock.audit.format import ZERO_DIGEST, Header, Recorded, next_content
 from raftlock_wire.codec import pack, unpack
+from raftlock_wire.errors import BadFrame
 from raftlock_wire.invariant import check
 
 HOUR_US = 3_600_000_000
+_STATE = (int, int, bytes, bytes, int, int, int, int, int, int, bytes)
+"""The types of what `Chain.encode` gives."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,8 +120,11 @@ class Chain:
 
     @classmethod
     def decode(cls, rule: CutRule, cluster_id: str, state: bytes) -> "Chain":
-        """Return the chain that `encode` was called on."""
-        first, last, previous, content, blocks, size, commands, *rest = unpack(state)
+        """Return the chain that `encode` was called on. Raise BadFrame for a state that `encode` does not make."""
+        fields = unpack(state, array_count_max=len(_STATE))
+        if type(fields) is not tuple or tuple(map(type, fields)) != _STATE:
+            raise BadFrame("not the state of a segment under way")
+        first, last, previous, content, blocks, size, commands, *rest = fields
         first_wall_us, last_wall_us, version, pending = rest
         chain = cls(rule, cluster_id, first=first, previous=previous)
         chain.last, chain.content, chain.blocks, chain._size = last, content, blocks, size

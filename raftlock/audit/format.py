@@ -172,7 +172,8 @@ def decode_block(data: bytes | memoryview, offset: int, *, file: str) -> tuple[b
     (crc,) = _CRC.unpack_from(head, _BLOCK.size)
     if len(packed) != packed_size or crc != crc32c(packed, crc32c(head[: _BLOCK.size])):
         raise AuditDamaged(file=file, offset=offset, problem="the block's checksum does not fit")
-    if raw_size > BLOCK_SIZE_MAX:
+    # LZ4 makes at most 255 bytes of one: a size beyond that is not what stands there, and nothing is allocated for it.
+    if raw_size > min(BLOCK_SIZE_MAX, 255 * packed_size):
         raise AuditDamaged(file=file, offset=offset, problem=f"a block of {raw_size} bytes")
     try:
         raw: bytes = lz4.block.decompress(packed, uncompressed_size=raw_size)
@@ -218,13 +219,18 @@ def encode_results(answers: Sequence[bytes], effects: Sequence[tuple[Any, ...]])
 
 def decode_results(results: bytes) -> tuple[Sequence[Any], Sequence[Any]]:
     """Return the answers and effects of a batch's record. Raise BadFrame if they are none."""
-    answers, effects = unpack(results, array_count_max=_ARRAY_MAX)
+    pair = unpack(results, array_count_max=_ARRAY_MAX)
+    if type(pair) is not tuple or tuple(map(type, pair)) != (tuple, tuple):
+        raise BadFrame("the results of a batch are not a pair of answers and effects")
+    answers, effects = pair
     return answers, effects
 
 
 def decode_groups(data: bytes) -> Sequence[Any]:
     """Return the groups of a batch. Raise BadFrame if they are none."""
-    groups: Sequence[Any] = unpack(data, array_count_max=_ARRAY_MAX)
+    groups = unpack(data, array_count_max=_ARRAY_MAX)
+    if type(groups) is not tuple:
+        raise BadFrame("a batch is not an array of groups")
     return groups
 
 
@@ -239,9 +245,12 @@ def decode_gap(data: bytes, *, file: str) -> Gap:
     if not data.startswith(GAP_MAGIC) or _CRC.pack(crc32c(data[:-4])) != data[-4:]:
         raise AuditDamaged(file=file, offset=0, problem="the checksum does not fit")
     try:
-        return Gap(*unpack(data[len(GAP_MAGIC) : -4]))
-    except (BadFrame, TypeError) as error:
+        fields = unpack(data[len(GAP_MAGIC) : -4], array_count_max=len(Gap._fields))
+    except BadFrame as error:
         raise AuditDamaged(file=file, offset=0, problem=str(error)) from error
+    if type(fields) is not tuple or tuple(map(type, fields)) != (int, int, bytes, str):
+        raise AuditDamaged(file=file, offset=0, problem="it does not hold what a gap says")
+    return Gap(*fields)
 
 
 def encode_pending(*, first: int, block: int, raw: bytes) -> bytes:

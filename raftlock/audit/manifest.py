@@ -18,6 +18,7 @@ RECORDS = "records/"
 MANIFESTS = "manifests/"
 CLUSTER_KEY = "cluster.json"
 FORMAT = 1
+_ITEM = (str, int, int, int, str)
 NO_MANIFEST = ZERO_DIGEST.hex()
 """What the first manifest follows."""
 _KEY = re.compile(
@@ -142,12 +143,18 @@ def decode_manifest(data: bytes, *, file: str) -> Manifest:
         values: Mapping[str, Any] = json.loads(data)
         items = tuple(Item(**one) for one in values["objects"])
         manifest = Manifest(values["cluster"], values["day"], values["previous"], items)
-        same = encode_manifest(manifest) == data
-    except (ValueError, KeyError, TypeError, IndexError) as error:
+        same = encode_manifest(manifest) == data and _fits(manifest)
+    except (ValueError, KeyError, TypeError, IndexError, RecursionError) as error:
         raise AuditDamaged(file=file, offset=0, problem=f"it is no manifest: {error}") from error
     if not same or manifest_key(manifest.day) != file:
         raise AuditDamaged(file=file, offset=0, problem="it is not what a shipper writes")
     return manifest
+
+
+def _fits(manifest: Manifest) -> bool:
+    """Return whether every field is of its type: those who verify count with them."""
+    texts = all(type(text) is str for text in manifest[:3])
+    return texts and all(tuple(map(type, one)) == _ITEM for one in manifest.objects)
 
 
 def whole_days(

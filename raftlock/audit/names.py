@@ -10,6 +10,7 @@ from typing import Any
 from raftlock.audit.format import Record, decode_groups, decode_results
 from raftlock_wire.effects import Effect
 from raftlock_wire.entry import EntryKind
+from raftlock_wire.errors import BadFrame
 from raftlock_wire.membership import decode_membership
 from raftlock_wire.messages import Op
 from raftlock_wire.status import Status
@@ -41,6 +42,14 @@ def rows_of(record: Record, *, everything: bool = False) -> Iterator[Row]:
 
     `everything`: also the leader's commands that had no effect. Raise BadFrame for a batch that is none.
     """
+    try:
+        yield from _rows_of(record, everything=everything)
+    except (ArithmeticError, LookupError, OSError, TypeError, ValueError) as error:
+        problem = f"entry {record.entry.index} is not what a log holds: {error}"
+        raise BadFrame(problem) from error
+
+
+def _rows_of(record: Record, *, everything: bool) -> Iterator[Row]:
     entry = record.entry
     base: Row = {"index": entry.index, "time": iso(entry.wall_us)}
     if entry.kind is EntryKind.MEMBERSHIP:

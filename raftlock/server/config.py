@@ -12,6 +12,9 @@ from typing import Any
 LOG_LEVELS = ("debug", "info", "warning", "error")
 LOG_FORMATS = ("auto", "text", "json")
 ON_OFF = ("on", "off")
+FILE_SIZE_MAX = 64 << 10
+DOTS_MAX = 64
+"""In one line of a file: what Python's TOML parser does for a dotted key grows with the square of its parts."""
 
 
 class ConfigError(ValueError):
@@ -60,11 +63,11 @@ class Setting:
         """Raise ConfigError unless `value` is allowed."""
         if self.kind is int:
             if type(value) is not int or not self.low <= value <= self.high:
-                raise ConfigError(self.name, f"{value!r} is not {self.allowed}")
+                raise ConfigError(self.name, f"{_show(value)} is not {self.allowed}")
         elif not isinstance(value, str):
-            raise ConfigError(self.name, f"{value!r} is not text")
+            raise ConfigError(self.name, f"{_show(value)} is not text")
         elif self.choices and value not in self.choices:
-            raise ConfigError(self.name, f"{value!r} is not {self.allowed}")
+            raise ConfigError(self.name, f"{_show(value)} is not {self.allowed}")
         elif self.address:
             check_address(self.name, value)
 
@@ -266,11 +269,31 @@ def config_from(values: Mapping[str, Any]) -> ServerConfig:
 def read_file(path: Path) -> dict[str, Any]:
     """Read a TOML file. Raise ConfigError when it cannot be read or is no TOML."""
     try:
-        return tomllib.loads(path.read_text())
+        with path.open("rb") as file:
+            data = file.read(FILE_SIZE_MAX + 1)
     except OSError as error:
         raise ConfigError("config", f"{path}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError("config", f"{path}: {error}") from error
+    return parse(data, where=str(path))
+
+
+def parse(data: bytes, *, where: str) -> dict[str, Any]:
+    """Decode a TOML file. Raise ConfigError, which names the file, when it is none."""
+    if len(data) > FILE_SIZE_MAX:
+        raise ConfigError("config", f"{where}: it is larger than {FILE_SIZE_MAX} bytes")
+    try:
+        text = data.decode()
+        for number, line in enumerate(text.split("\n"), 1):
+            if line.count(".") > DOTS_MAX and not line.lstrip().startswith("#"):
+                problem = f"line {number} has {line.count('.')} dots, and {DOTS_MAX} are the most"
+                raise ConfigError("config", f"{where}: {problem}")
+        return tomllib.loads(text)
+    except RecursionError:
+        raise ConfigError("config", f"{where}: it is nested too deeply") from None
+    except ConfigError:
+        raise
+    except ValueError as error:
+        # Not only TOMLDecodeError: a number of thousands of digits, a date that is none, bytes that are no UTF-8.
+        raise ConfigError("config", f"{where}: {error}") from error
 
 
 def example() -> str:
@@ -295,5 +318,15 @@ def example() -> str:
 def check_address(name: str, value: Any) -> None:
     """Accept host:port with a port from 1 to 65,535."""
     host, colon, port = str(value).rpartition(":")
-    if not (colon and host and port.isascii() and port.isdigit() and 1 <= int(port) <= 65_535):
-        raise ConfigError(name, f"{value!r} is not host:port with a port from 1 to 65535")
+    digits = port.isascii() and port.isdigit() and len(port) <= 5
+    if not (colon and host and digits and 1 <= int(port) <= 65_535):
+        raise ConfigError(name, f"{_show(value)} is not host:port with a port from 1 to 65535")
+
+
+def _show(value: Any) -> str:
+    try:
+        text = repr(value)
+    except ValueError:
+        # Python writes no number of thousands of digits.
+        return "a number of that size"
+    return text if len(text) <= 60 else text[:57] + "..."

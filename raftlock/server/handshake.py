@@ -17,6 +17,8 @@ BOOTSTRAP_ASK = 66
 BOOTSTRAP_TELL = 67
 BOOTSTRAP_SET = 68
 BOOTSTRAP_DONE = 69
+ARRAY_MAX = 16
+"""No first frame is a longer array: what one who is not known yet announces costs next to nothing."""
 
 
 class PeerHello(NamedTuple):
@@ -98,7 +100,7 @@ def encode(message: FirstFrame) -> bytes:
 
 def decode(payload: bytes) -> FirstFrame:
     """Decode a first frame. Raise BadFrame for anything else."""
-    array = unpack(payload)
+    array = unpack(payload, array_count_max=ARRAY_MAX)
     if array == (BOOTSTRAP_ASK,):
         return None
     # A code may be anything that msgpack knows, a map too.

@@ -94,7 +94,8 @@ def decode(payload: bytes) -> Message | Forwarded:
     named = dict(zip(kind.__slots__, fields, strict=True))
     if kind is InstallSnapshot:
         _check_types("a snapshot's name", named["meta"], _META)
-        named["meta"] = SnapshotMeta(*named["meta"])
+        named["meta"] = meta = SnapshotMeta(*named["meta"])
+        decode_membership(meta.membership)
     decoded: Message = kind(**named)
     return decoded
 
@@ -116,6 +117,7 @@ def _check_types(what: str, values: Any, types: tuple[type, ...]) -> None:
     if type(values) not in (tuple, list) or tuple(map(type, values)) != types:
         raise BadFrame(f"the fields of {what} do not fit")
     for value in values:
+        # Below zero or beyond what the log can hold, it would end the node where it is written.
         if type(value) is int and not 0 <= value <= NUMBER_MAX:
             raise BadFrame(f"a number in {what} is {value}, not 0 to {NUMBER_MAX}")
 

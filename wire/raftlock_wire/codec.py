@@ -77,7 +77,7 @@ def split_array(data: bytes) -> list[bytes]:
 
     For the few frames whose messages do not all go the same way: decision 2 keeps the client's bytes.
     """
-    unpacker = msgpack.Unpacker(max_buffer_size=0, strict_map_key=False)
+    unpacker = msgpack.Unpacker(max_buffer_size=0, read_size=len(data) or 1, strict_map_key=False)
     unpacker.feed(data)
     count = unpacker.read_array_header()
     parts = []

@@ -8,6 +8,8 @@ from raftlock_wire.codec import pack, unpack
 from raftlock_wire.errors import BadFrame
 from raftlock_wire.ids import NodeId
 
+NODE_ID_MAX = 65_535
+
 
 class Member(NamedTuple):
     """One node as the membership records it."""
@@ -53,12 +55,22 @@ def membership(members: Iterable[Member]) -> Membership:
 def decode_membership(data: bytes) -> Membership:
     """Decode what `Membership.encode` gave. Raise BadFrame for anything else."""
     try:
-        return membership(
-            Member(NodeId(int(node_id)), str(incarnation), str(peer), str(client), bool(learner))
-            for node_id, incarnation, peer, client, learner in unpack(data)
-        )
-    except (TypeError, ValueError) as error:
+        values = unpack(data)
+    except TypeError as error:
         raise BadFrame(f"not a membership: {error}") from error
+    if type(values) is not tuple:
+        raise BadFrame("not a membership: no array of members")
+    for value in values:
+        if type(value) is not tuple or tuple(map(type, value)) != _MEMBER:
+            raise BadFrame("not a membership: the fields of a member do not fit")
+        if not 1 <= value[0] <= NODE_ID_MAX:
+            raise BadFrame(f"not a membership: {value[0]} is not a node id, 1 to {NODE_ID_MAX}")
+    if len({value[0] for value in values}) != len(values):
+        raise BadFrame("not a membership: a node stands there twice")
+    return membership(Member(*value) for value in values)
+
+
+_MEMBER = (int, str, str, str, bool)
 
 
 def cluster_id_of(first: Membership) -> str:

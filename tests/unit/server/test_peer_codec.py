@@ -28,7 +28,8 @@ terms = numbers.map(Term)
 indexes = numbers.map(Index)
 nodes_ = st.integers(1, 65_535).map(NodeId)
 hashes = st.binary(min_size=32, max_size=32)
-metas = st.builds(SnapshotMeta, indexes, terms, numbers, numbers, st.binary(), numbers, hashes)
+memberships = st.integers(1, 5).map(lambda count: members_of(count).encode())
+metas = st.builds(SnapshotMeta, indexes, terms, numbers, numbers, memberships, numbers, hashes)
 
 
 @st.composite
