@@ -35,6 +35,9 @@ BATCH = 5_000
 """Inputs that are made of each other; batches know nothing of each other, and may run anywhere in any order."""
 POOL_MAX = 600
 MEASURED_EVERY = 50
+LARGE_SIZE, LARGE_MEASURED_EVERY = 2 << 10, 5
+"""What costs too much for its size is seen in large inputs, and they are few."""
+WEIGHED_EVERY = 8
 MEND_SHARE = 0.75
 GOOD_SHARE = 0.4
 FAILURES_MAX = 20
@@ -132,11 +135,12 @@ class _Run:
             data = self._mutator.mutate(pool[int(bases * rng.random() ** 0.7)], pool)
             if self._target.mend is not None and rng.random() < MEND_SHARE:
                 data = self._target.mend(data, rng)
-        self.judge(data, measured=number % MEASURED_EVERY == 0)
+        every = MEASURED_EVERY if len(data) < LARGE_SIZE else LARGE_MEASURED_EVERY
+        self.judge(data, measured=number % every == 0, weighed=number % WEIGHED_EVERY == 0)
 
-    def judge(self, data: bytes, *, measured: bool) -> None:
+    def judge(self, data: bytes, *, measured: bool, weighed: bool) -> None:
         """Judge an input, and keep it if it does something new."""
-        judged = _judge(self._target, data, measured=measured)
+        judged = _judge(self._target, data, measured=measured, weighed=weighed)
         if judged.kind not in self.kinds:
             self.kinds[judged.kind] = data
             if len(self._pool) < POOL_MAX:
@@ -159,10 +163,13 @@ class _Run:
         self.failures[key] = Failure(self._target.name, judged.problem, again.detail, data)
 
 
-def _judge(target: Target, data: bytes, *, measured: bool) -> Judged:
+def _judge(target: Target, data: bytes, *, measured: bool, weighed: bool = False) -> Judged:
+    if signal.getsignal(signal.SIGVTALRM) is not _hangs:
+        # Not in a worker: a test, which has a timeout of its own.
+        return judge(target, data, measured=measured, weighed=weighed)
     signal.setitimer(signal.ITIMER_VIRTUAL, CPU_S_MAX)
     try:
-        return judge(target, data, measured=measured)
+        return judge(target, data, measured=measured, weighed=weighed)
     finally:
         signal.setitimer(signal.ITIMER_VIRTUAL, 0)
 

@@ -15,6 +15,8 @@ from typing import Any, NamedTuple
 
 CRASH, CHANGED, SLOW, LARGE = "crash", "not the same again", "slow", "memory"
 MINIMISING_TRIALS = 3_000
+MEASURED_TRIALS = 40
+"""The same where each trial is measured."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,19 +80,25 @@ class _Steps:
             self.count += 1
 
 
-def judge(target: Target, data: bytes, *, measured: bool) -> Judged:
-    """Give a decoder an input. `measured`: also count its steps and its memory, which takes several times as long."""
+def judge(target: Target, data: bytes, *, measured: bool, weighed: bool = False) -> Judged:
+    """Give a decoder an input. `measured`: also count its steps and its memory, which takes several times as long.
+
+    `weighed`: its memory only.
+    """
     judged = _run(target, data)
-    if judged.problem or not measured:
+    if judged.problem or not (measured or weighed):
         return judged
-    memory = _memory(target, data)
-    steps = _steps(target, data)
-    judged = judged._replace(steps=steps, memory=memory)
     size = len(data)
-    if steps > target.steps_flat + target.steps_per_byte * size:
-        return judged._replace(problem=SLOW, detail=f"more than {steps - 1} steps of {size} bytes")
+    memory = _memory(target, data)
+    judged = judged._replace(memory=memory)
     if memory > target.memory_flat + target.memory_per_byte * size:
         return judged._replace(problem=LARGE, detail=f"{memory} bytes at the peak of {size} bytes")
+    if not measured:
+        return judged
+    steps = _steps(target, data)
+    judged = judged._replace(steps=steps)
+    if steps > target.steps_flat + target.steps_per_byte * size:
+        return judged._replace(problem=SLOW, detail=f"more than {steps - 1} steps of {size} bytes")
     return judged
 
 
@@ -129,7 +137,8 @@ def _where(traceback: TracebackType | None) -> str:
     while traceback is not None:
         code = traceback.tb_frame.f_code
         if "raftlock" in code.co_filename:
-            place = f"in {code.co_filename.rpartition('raftlock/')[2]}, {code.co_name}"
+            file = "/".join(code.co_filename.split("/")[-2:])
+            place = f"in {file}, {code.co_name}"
         traceback = traceback.tb_next
     return place
 
@@ -183,6 +192,7 @@ def _shape(value: Any, depth: int) -> str:
 def minimised(target: Target, data: bytes, judged: Judged) -> bytes:
     """Return a smaller input that fails in the same way: pieces left out, then bytes made zero."""
     measured = judged.problem in (SLOW, LARGE)
+    trials_max = MEASURED_TRIALS if measured else MINIMISING_TRIALS
     trials = 0
 
     def fails(tried: bytes) -> bool:
@@ -192,16 +202,16 @@ def minimised(target: Target, data: bytes, judged: Judged) -> bytes:
         return failure_id(found) == failure_id(judged)
 
     size = len(data) // 2
-    while size and trials < MINIMISING_TRIALS:
+    while size and trials < trials_max:
         at = 0
-        while at < len(data) and trials < MINIMISING_TRIALS:
+        while at < len(data) and trials < trials_max:
             tried = data[:at] + data[at + size :]
             if fails(tried):
                 data = tried
             else:
                 at += size
         size //= 2
-    for at in range(min(len(data), MINIMISING_TRIALS - trials)):
+    for at in range(min(len(data), trials_max - trials)):
         tried = data[:at] + b"\x00" + data[at + 1 :]
         if data[at] and fails(tried):
             data = tried

@@ -133,8 +133,8 @@ class Mutator:
 
     def _inflate(self, data: bytes) -> bytes:
         """Repeat a piece until the input is large: what costs the square of its size is seen there."""
-        begin, end = self._range(data)
-        piece = data[begin:end] or b"\x00"
+        begin, end = self._range(data, self._rng.choice((2, 5, 9, 64)))
+        piece = self._rng.choice((data[begin:end] or b"\x00", b"\x00"))
         times = self._rng.choice((1_000, 4_000, SIZE_MAX)) // len(piece)
         return data[:end] + piece * times + data[end:]
 
