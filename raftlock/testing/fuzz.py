@@ -28,9 +28,10 @@ from raftlock.testing.fuzz_files import FILE_TARGETS
 from raftlock.testing.fuzz_judge import Judged, Target, failure_id, judge, minimised
 from raftlock.testing.fuzz_mutator import Mutator
 from raftlock.testing.fuzz_wire import WIRE_TARGETS
-from raftlock.testing.ledger import source_id
+from raftlock.testing.sources import source_id
 
 TARGETS: dict[str, Target] = {target.name: target for target in (*WIRE_TARGETS, *FILE_TARGETS)}
+THIS = "raftlock.testing.fuzz"
 BATCH = 5_000
 """Inputs that are made of each other; batches know nothing of each other, and may run anywhere in any order."""
 POOL_MAX = 600
@@ -193,7 +194,7 @@ class Progress:
 
     def __init__(self, path: Path | None) -> None:
         self._path = path
-        self._source = source_id()
+        self._source = source_id(THIS)
         self._done: dict[tuple[Any, ...], dict[str, Any]] = {}
         if path is not None and path.exists():
             for line in path.read_text().splitlines(keepends=True):
