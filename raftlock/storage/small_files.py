@@ -20,6 +20,7 @@ VOTES = ("vote-a", "vote-b")
 _IDENTITY_MAGIC = b"RLIDENT1"
 _VOTE = struct.Struct(">8sQQQ")
 _VOTE_MAGIC = b"RLVOTE01"
+_SEQUENCE_END = 1 << 63
 _CRC = struct.Struct(">I")
 
 
@@ -150,4 +151,7 @@ def _read_vote(disk: Disk, name: str) -> tuple[int, HardState] | None:
     if len(data) != _VOTE.size + 4 or _CRC.unpack(data[-4:])[0] != crc32c(data[:-4]):
         return None
     magic, sequence, term, voted_for = _VOTE.unpack(data[:-4])
-    return (sequence, HardState(Term(term), NodeId(voted_for))) if magic == _VOTE_MAGIC else None
+    # No writer counts so far, and the number after the last one could not be written.
+    if magic != _VOTE_MAGIC or sequence >= _SEQUENCE_END:
+        return None
+    return sequence, HardState(Term(term), NodeId(voted_for))

@@ -29,6 +29,7 @@ from raftlock.audit.format import (
     encode_gap,
     encode_pending,
     encode_record,
+    encode_results,
     next_content,
     segment_name,
 )
@@ -226,9 +227,8 @@ def _table() -> tuple[tuple[bytes, ...], tuple[Recorded, ...]]:
         groups = (("p", "host:1", *requests),)
         applied = table.apply(index, index * 10, index * 20, groups)
         entry = Entry(Index(index), Term(1), EntryKind.BATCH, index * 10, index * 20, pack(groups))
-        answers = tuple(map(tuple, applied.answers))
-        effects = tuple(applied.effects)
-        recorded.append(Recorded(entry, answers, effects, len(requests), table.version))
+        results = encode_results([pack(group) for group in applied.answers], applied.effects)
+        recorded.append(Recorded(entry, results, len(requests), table.version))
     stream = table.begin_snapshot()
     chunks = []
     while (chunk := stream.next_chunk()) is not None:
@@ -356,7 +356,7 @@ def _rows(data: bytes) -> int:
 
 
 def _rows_seeds() -> list[bytes]:
-    return [pack((unpack(r.entry.data), (r.answers, r.effects))) for r in _table()[1]]
+    return [pack((unpack(r.entry.data), unpack(r.results))) for r in _table()[1]]
 
 
 def _chain(data: bytes) -> bytes:

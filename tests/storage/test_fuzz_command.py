@@ -9,6 +9,7 @@ from unittest.mock import patch
 
 import msgpack
 import pytest
+from crc32c import crc32c
 
 from raftlock.audit.format import (
     AuditDamaged,
@@ -22,13 +23,15 @@ from raftlock.audit.format import (
 from raftlock.audit.manifest import decode_manifest
 from raftlock.server import handshake, peer_codec
 from raftlock.server.config import ConfigError, config_from, parse
-from raftlock.storage import snapshots
+from raftlock.storage import Damaged, snapshots
 from raftlock.storage.records import SegmentHeader
+from raftlock.storage.small_files import VOTES, VoteFile
 from raftlock.storage.snapshots import SnapshotFiles
 from raftlock.testing.fuzz import TARGETS, Batch, Progress, batches, main, run_batch
 from raftlock.testing.fuzz_corpus import FILE_SIZE_MAX, Corpus
 from raftlock.testing.fuzz_judge import CHANGED, CRASH, LARGE, SLOW, Target, judge
 from raftlock.testing.fuzz_wire import MEMBERS
+from raftlock.testing.memory_disk import MemoryDisk
 from raftlock.transport.frames import FramedProtocol
 from raftlock_wire import codec
 from raftlock_wire.errors import BadFrame
@@ -156,17 +159,10 @@ def test_a_block_says_no_size_that_lz4_cannot_have() -> None:
     block = encode_block(b"abc")
     packed = block[16:]
     head = block[:4] + struct.pack(">II", 1 << 27, len(packed))
-    forged = head + struct.pack(">I", fuzz_crc(head, packed)) + packed
+    forged = head + struct.pack(">I", crc32c(packed, crc32c(head))) + packed
 
     with pytest.raises(AuditDamaged, match="a block of 134217728 bytes"):
         decode_block(forged, 0, file="x")
-
-
-def fuzz_crc(head: bytes, packed: bytes) -> int:
-    """Return the checksum of a block."""
-    from crc32c import crc32c
-
-    return int(crc32c(packed, crc32c(head)))
 
 
 def test_a_gap_holds_what_a_gap_says() -> None:
@@ -181,6 +177,14 @@ def test_a_manifest_that_is_none_is_damage(data: bytes) -> None:
     """Whatever the JSON parser raises."""
     with pytest.raises(AuditDamaged, match="it is no manifest"):
         decode_manifest(data, file="manifests/day=2026-11-25.json")
+
+
+def test_a_vote_whose_number_has_no_next_is_not_whole() -> None:
+    """Also under a right checksum: it could not be written again."""
+    data = struct.pack(">8sQQQ", b"RLVOTE01", (1 << 64) - 1, 3, 2)
+    copy = data + crc32c(data).to_bytes(4, "big")
+    with pytest.raises(Damaged, match="neither copy"):
+        VoteFile.recover(MemoryDisk(dict.fromkeys(VOTES, copy)))
 
 
 # what it must find
