@@ -329,4 +329,6 @@ def _show(value: Any) -> str:
     except ValueError:
         # Python writes no number of thousands of digits.
         return "a number of that size"
+    except RecursionError:
+        return "a value that is nested too deeply"
     return text if len(text) <= 60 else text[:57] + "..."

@@ -34,8 +34,9 @@ from raftlock.testing.fuzz_wire import MEMBERS
 from raftlock.testing.memory_disk import MemoryDisk
 from raftlock.transport.frames import FramedProtocol
 from raftlock_wire import codec
-from raftlock_wire.errors import BadFrame
+from raftlock_wire.errors import BadField, BadFrame
 from raftlock_wire.membership import decode_membership
+from raftlock_wire.messages import check_request
 
 KEPT = Corpus(Path(__file__).parent / "corpus")
 
@@ -90,6 +91,16 @@ def test_a_member_is_of_the_right_types_or_bad(member: list[Any]) -> None:
     """A number, three texts and a bool, as they are: nothing is converted, and infinity is no OverflowError."""
     with pytest.raises(BadFrame, match="not a membership"):
         decode_membership(msgpack.packb([member]))
+
+
+@pytest.mark.parametrize("depth", [10, 900, 1_000, 1_015])
+@pytest.mark.parametrize(
+    "request_", [b"\x94\x0c\x01%s\x00\xc2", b"\x93\x08\x01%s\x00", b"\x92%s\x00\x01"]
+)
+def test_a_nest_in_a_request_is_refused(request_: bytes, depth: int) -> None:
+    """It is a BadField like any other: msgpack reads deeper nests than Python can show, and the node lives on."""
+    with pytest.raises(BadField):
+        check_request(codec.unpack(request_ % (b"\x91" * depth)))
 
 
 def test_a_member_stands_in_a_membership_once() -> None:

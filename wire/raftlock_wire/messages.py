@@ -132,7 +132,11 @@ def _boolean(field: str, value: Any) -> None:
 
 
 def _show(value: Any) -> str:
-    text = repr(value)
+    try:
+        text = repr(value)
+    except RecursionError:
+        # msgpack reads deeper nests than Python writes.
+        return f"a {type(value).__name__} that is nested too deeply"
     return text if len(text) <= 60 else text[:57] + "..."
 
 

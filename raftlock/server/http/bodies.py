@@ -227,7 +227,10 @@ def _metadata(body: Mapping[str, Any]) -> dict[str, str] | None:
 
 def _show(value: Any) -> str:
     # ASCII: what a caller sent goes back to him in a text that any encoder takes.
-    text = ascii(value)
+    try:
+        text = ascii(value)
+    except RecursionError:
+        return f"a {type(value).__name__} that is nested too deeply"
     return text if len(text) <= 60 else text[:57] + "..."
 
 
