@@ -32,6 +32,8 @@ EXIT_NOT_ACQUIRED = 75
 """The lock was not acquired in time (sysexits.h: EX_TEMPFAIL)."""
 EXIT_INTERRUPTED = 130
 
+TOKEN_MAX = 2**53 - 1
+
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3_600.0, "": 1.0}
 Value = TypeVar("Value")
 
@@ -62,6 +64,23 @@ class Duration(click.ParamType[float]):
 def _seconds(text: Any) -> float | None:
     match = re.fullmatch(r"(\d+(?:\.\d+)?)(ms|s|m|h|)", str(text).strip())
     return None if match is None else float(match[1]) * _UNITS[match[2]]
+
+
+class Token(click.ParamType[int]):
+    """A fencing token, as `raftlock acquire` prints it."""
+
+    name = "token"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Parse it, or fail with what a token is."""
+        text = str(value).strip()
+        if not (text.isascii() and text.isdigit() and 1 <= int(text) <= TOKEN_MAX):
+            self.fail(
+                f"{value!r} is not a token: a whole number from 1 to {TOKEN_MAX}, as acquire printed it",
+                param,
+                ctx,
+            )
+        return int(text)
 
 
 TTL = Duration("100ms", "24h")
@@ -114,6 +133,13 @@ def emit(as_json: bool, values: dict[str, Any], text: str) -> None:
     click.echo(json.dumps(values) if as_json else text)
 
 
+def printable(text: str) -> str:
+    """Return a name for people: what would move the cursor, colour or hide something is shown as its escape."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 def fail(message: str, code: int = EXIT_ERROR, **values: Any) -> NoReturn:
     """Say what went wrong, and end. With --json one object goes to stdout as well."""
     context = click.get_current_context(silent=True)
@@ -130,7 +156,10 @@ def run(main: Coroutine[Any, Any, Value]) -> Value:
     except (BadRequest, ValueError) as error:
         fail(str(error), EXIT_USAGE)
     except (Unavailable, OutcomeUnknown) as error:
-        fail(f"{error} (is a majority of the nodes up?)", EXIT_UNAVAILABLE)
+        fail(
+            f"{error} (is a majority of the nodes up, and are these their addresses? --endpoints)",
+            EXIT_UNAVAILABLE,
+        )
     except RaftlockError as error:
         fail(str(error))
     except KeyboardInterrupt:

@@ -12,6 +12,7 @@ import click
 
 from raftlock.cli.child import die_with_parent
 from raftlock.cli.common import emit, fail, json_option
+from raftlock.cli.dev_place import claim, last_line
 from raftlock.cli.progress import Progress
 from raftlock.client import NodeStatus, Unavailable
 from raftlock.client.async_client import fetch_status
@@ -49,12 +50,10 @@ def dev(nodes: int, data: Path, base_port: int, no_restart: bool, as_json: bool)
     Example: raftlock dev --nodes 3 --data /tmp/raftlock --base-port 7401
     Exit codes: 0 stopped; 1 it did not come up.
     """
+    cluster = DevCluster(nodes, data, base_port, restart=not no_restart, as_json=as_json)
     data.mkdir(parents=True, exist_ok=True)
-    sys.exit(
-        asyncio.run(
-            DevCluster(nodes, data, base_port, restart=not no_restart, as_json=as_json).run()
-        )
-    )
+    with claim(data, nodes, base_port, cluster.ports()):
+        sys.exit(asyncio.run(cluster.run()))
 
 
 class DevCluster:
@@ -71,8 +70,13 @@ class DevCluster:
         self._processes: dict[int, asyncio.subprocess.Process] = {}
         self._stopping = asyncio.Event()
         self._ready = False
+        self._failed = ""
         self._led: tuple[int, int] = (0, 0)
         self._watchers: set[asyncio.Task[None]] = set()
+
+    def ports(self) -> list[int]:
+        """Return every port that the nodes listen at."""
+        return [self._base_port + ten + node - 1 for ten in (0, 10, 20) for node in self._ids]
 
     def client(self, node_id: int) -> str:
         """Return a node's client address."""
@@ -91,10 +95,13 @@ class DevCluster:
             for node_id in self._ids:
                 await self._start(node_id)
             await self._bootstrap()
-            return await self._watch()
+            code = await self._watch()
         finally:
             self._stopping.set()
             await self._stop_all()
+        if self._failed:
+            fail(self._failed)
+        return code
 
     async def _start(self, node_id: int) -> None:
         log_file = (self._data / f"node-{node_id}.log").open("ab")
@@ -123,7 +130,13 @@ class DevCluster:
         if self._stopping.is_set():
             return
         how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-        self._say(f"node {node_id} lost ({how}); its log: {self._data / f'node-{node_id}.log'}")
+        log = self._data / f"node-{node_id}.log"
+        if code > 0 and not self._ready:
+            # Nobody killed it, and it has not served yet: it cannot start, and will not a second later.
+            self._failed = f"node {node_id} ended with exit code {code}: {last_line(log)}"
+            self._stopping.set()
+            return
+        self._say(f"node {node_id} lost ({how}); its log: {log}")
         if not self._restart:
             return
         with contextlib.suppress(TimeoutError):
@@ -152,7 +165,11 @@ class DevCluster:
         deadline = asyncio.get_running_loop().time() + READY_TIMEOUT_S
         while not self._stopping.is_set():
             answers = await asyncio.gather(*(self._ask(node_id) for node_id in self._ids))
-            leaders = [s for s in answers if s is not None and s.role == "leader" and s.healthy]
+            leaders = [
+                s
+                for s in answers
+                if s is not None and s.role == "leader" and s.healthy and self._is_ours(s)
+            ]
             if leaders:
                 self._leads(max(leaders, key=lambda s: s.term))
             elif not self._ready and asyncio.get_running_loop().time() > deadline:
@@ -178,6 +195,11 @@ class DevCluster:
             return await fetch_status(self.client(node_id), timeout=1.0)
         except (OSError, TimeoutError, Unavailable):
             return None
+
+    def _is_ours(self, status: NodeStatus) -> bool:
+        """Say whether one of these processes answered: another cluster may have taken its port meanwhile."""
+        process = self._processes.get(status.id)
+        return process is not None and process.pid == status.pid
 
     async def _stop_all(self) -> None:
         """End the nodes: followers first, so that the leader need not hand over to one that goes as well."""

@@ -11,12 +11,14 @@ from raftlock.cli.common import (
     EXIT_NOT_HELD,
     TTL,
     WAIT,
+    Token,
     connect,
     default_owner,
     emit,
     endpoints_option,
     fail,
     json_option,
+    printable,
     run,
 )
 from raftlock.cli.progress import Progress
@@ -53,7 +55,8 @@ def token_option(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add --token."""
     return click.option(
         "--token",
-        type=click.IntRange(1, 2**53 - 1),
+        type=Token(),
+        metavar="TOKEN",
         required=True,
         help="The token that acquire printed.",
     )(command)
@@ -144,7 +147,7 @@ def release(name: str, token: int, as_json: bool, endpoints: str, timeout: float
         async with connect(endpoints, timeout) as client:
             return await client.release_token(name, token)
 
-    _held(run(main()), as_json, name, token, f"released {name}")
+    _held(run(main()), as_json, name, token, f"released {printable(name)}")
 
 
 @click.command()
@@ -164,14 +167,15 @@ def renew(name: str, token: int, as_json: bool, endpoints: str, timeout: float) 
         async with connect(endpoints, timeout) as client:
             return await client.renew_token(name, token)
 
-    _held(run(main()), as_json, name, token, f"renewed {name}")
+    _held(run(main()), as_json, name, token, f"renewed {printable(name)}")
 
 
 @click.command(name="force-release")
 @click.argument("name")
 @click.option(
     "--token",
-    type=click.IntRange(1, 2**53 - 1),
+    type=Token(),
+    metavar="TOKEN",
     help="Only if this token holds it (default: any).",
 )
 @click.option("--reason", required=True, help="Why; it is kept in the audit log.")
@@ -211,8 +215,9 @@ def force_release(
             return held, await client.force_release(name, held, reason=reason, now=now)
 
     ended, done = run(main())
-    at_once = f"{name} was taken from token {ended}; its holder may act until it hears of it"
-    later = f"{name} ends when the lease of token {ended} has run out"
+    shown = printable(name)
+    at_once = f"{shown} was taken from token {ended}; its holder may act until it hears of it"
+    later = f"{shown} ends when the lease of token {ended} has run out"
     _held(done, as_json, name, ended, at_once if now else later)
 
 

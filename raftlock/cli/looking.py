@@ -15,10 +15,11 @@ from raftlock.cli.common import (
     endpoints_option,
     fail,
     json_option,
+    printable,
     run,
 )
 from raftlock.cli.locks import token_option
-from raftlock.client import LockInfo, OutcomeUnknown, Unavailable
+from raftlock.client import LockInfo, OutcomeUnknown, Unavailable, arguments
 
 WATCH_EVERY_S = 1.0
 
@@ -47,7 +48,7 @@ def check(name: str, token: int, as_json: bool, endpoints: str, timeout: float) 
         why = f"{name!r} is not held under token {token}"
         fail(why, EXIT_NOT_HELD, status="NOT_HELD", resource=name, token=token)
     values = {"status": "OK", "resource": name, "token": token}
-    emit(as_json, values, f"{name} is held under token {token}")
+    emit(as_json, values, f"{printable(name)} is held under token {token}")
 
 
 @click.command()
@@ -75,7 +76,7 @@ def get(name: str, stale: bool, as_json: bool, endpoints: str, timeout: float) -
     emit(
         as_json,
         {"status": "OK", **values},
-        "\n".join(f"{key + ':':<{width + 1}} {value}" for key, value in values.items()),
+        "\n".join(f"{k + ':':<{width + 1}} {printable(str(v))}" for k, v in values.items()),
     )
 
 
@@ -108,6 +109,11 @@ def list_locks(
     """
     if sum((bool(prefix), owner is not None, session is not None)) > 1:
         raise click.UsageError("--prefix, --owner and --session exclude each other")
+    try:
+        arguments.utf8("--prefix", prefix)
+        arguments.utf8("--owner", owner or "")
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
 
     async def main() -> None:
         async with connect(endpoints, timeout) as client:
@@ -168,9 +174,8 @@ def table(found: list[LockInfo]) -> str:
     for info in found:
         ttl = "session" if info.ttl is None else f"{info.ttl:g}s"
         token = str(info.token) if info.token else "-"
-        rows.append(
-            [info.resource, info.state.name.lower(), info.owner, token, ttl, str(info.waiters)]
-        )
+        name, owner = printable(info.resource), printable(info.owner)
+        rows.append([name, info.state.name.lower(), owner, token, ttl, str(info.waiters)])
     widths = [max(len(row[i]) for row in rows) for i in range(len(names))]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()

@@ -1,14 +1,16 @@
 """The entry point of `raftlock`."""
 
+import errno
 import os
 import platform
 from importlib.metadata import version as version_of
+from typing import Any
 
 import click
 from click.shell_completion import get_completion_class
 
 from raftlock.cli.bench import bench
-from raftlock.cli.common import emit, json_option
+from raftlock.cli.common import emit, fail, json_option
 from raftlock.cli.dev import dev
 from raftlock.cli.healthcheck import healthcheck
 from raftlock.cli.lock_command import lock
@@ -37,18 +39,51 @@ except ModuleNotFoundError as error:
     )  # fmt: skip
 
 
+SECTIONS = {
+    "Locks": ("lock", "acquire", "renew", "release", "check", "get", "list", "force-release"),
+    "A cluster": ("dev", "status", "bench"),
+    "Nodes": ("server", "bootstrap", "config", "healthcheck", "audit"),
+    "Other": ("completion", "version"),
+}
 SHELLS = ("bash", "zsh", "fish")
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class Sections(click.Group):
+    """Lists the commands by what they are for, and turns a failed write into a message."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names in the order of the help, which completion follows too."""
+        del ctx
+        return [name for names in SECTIONS.values() for name in names]
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write one list a section; each command with the first sentence of its help, whole."""
+        del ctx
+        for title, names in SECTIONS.items():
+            with formatter.section(title):
+                found = [(name, self.commands[name]) for name in names]
+                formatter.write_dl([(n, c.get_short_help_str(limit=200)) for n, c in found])
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command. A reader that went away is click's to handle; a full disk gets a line, no traceback."""
+        try:
+            return super().invoke(ctx)
+        except OSError as error:
+            if error.errno in (None, errno.EPIPE):
+                raise
+            what = f"{error.filename}: " if error.filename else ""
+            fail(f"{what}{error.strerror}")
+
+
+@click.group(cls=Sections, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="raftlock")
 @click.pass_context
 def main(ctx: click.Context) -> None:
     """A replicated lock service: fenced, fair, fail-closed locks.
 
     \b
-    Try it:  raftlock dev                                     three nodes on this machine
-             raftlock lock demo -- sh -c 'echo $RAFTLOCK_TOKEN'
+    Try it:  raftlock dev                                          three nodes on this machine
+             raftlock lock demo -- sh -c 'echo $RAFTLOCK_TOKEN'    in a second terminal
 
     Exit codes: 0 done; 1 it failed; 2 a wrong flag or value; 3 not held; 69 no node can be reached or none leads; 75 not
     acquired in time; 130 Ctrl-C. `raftlock lock` passes its command's own, and 70 when the lock was lost. Colours are for
@@ -82,6 +117,8 @@ def completion(shell: str, as_json: bool) -> None:
 
     \b
     Example: raftlock completion bash > /etc/bash_completion.d/raftlock
+             eval "$(raftlock completion zsh)"                          in ~/.zshrc
+             raftlock completion fish > ~/.config/fish/completions/raftlock.fish
     """
     found = get_completion_class(shell)
     assert found is not None

@@ -197,9 +197,14 @@ def status(as_json: bool, endpoints: str, timeout: float) -> None:
         lines.append(
             f"{values[0]:>4}  {row['address']:<22}{values[1]:<14}{values[2]:>6}{values[3]:>10}{values[4]:>10}  {_health(row)}"
         )
-    emit(as_json, {"leader": leader, "nodes": rows}, "\n".join(lines))
-    if leader is None:
-        fail("no node leads", EXIT_UNAVAILABLE)
+    if leader is not None:
+        emit(as_json, {"status": "OK", "leader": leader, "nodes": rows}, "\n".join(lines))
+        return
+    if not as_json:
+        click.echo("\n".join(lines))
+    reached = any(answer is not None for answer in answers.values())
+    why = "no node leads" if reached else "no node can be reached (--endpoints says where they are)"
+    fail(why, EXIT_UNAVAILABLE, leader=None, nodes=rows)
 
 
 def _health(row: dict[str, Any]) -> str:

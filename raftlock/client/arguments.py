@@ -41,11 +41,13 @@ def ttl_milliseconds(ttl: float | None) -> int:
 def resource(value: str) -> None:
     """Check a resource's name."""
     _checked(lambda: check_resource(value))
+    utf8("resource", value)
 
 
 def owner(value: str) -> None:
     """Check an owner's name."""
     _checked(lambda: check_owner(value))
+    utf8("owner", value)
 
 
 def metadata(value: dict[str, str] | None) -> None:
@@ -55,8 +57,17 @@ def metadata(value: dict[str, str] | None) -> None:
 
 def reason(value: str) -> None:
     """Check the reason for ending a lock."""
+    utf8("reason", value)
     if not 1 <= len(value.encode()) <= limits.REASON_SIZE_MAX:
         raise ValueError(f"reason: 1 to {limits.REASON_SIZE_MAX} bytes of UTF-8 are needed")
+
+
+def utf8(name: str, value: str) -> None:
+    """Refuse half of a surrogate pair: a name from the command line that was not UTF-8 has such."""
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"{name}: {value!r} is not UTF-8") from error
 
 
 def _checked(check: Callable[[], object]) -> None:

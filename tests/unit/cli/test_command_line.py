@@ -2,14 +2,17 @@
 
 import json
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import click
 import pytest
 from click.testing import CliRunner, Result
 
-from raftlock.cli.common import Duration
-from raftlock.cli.main import main
+from raftlock.cli.common import Duration, printable
+from raftlock.cli.main import SECTIONS, main
 
 
 def commands(group: click.Group = main, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
@@ -74,9 +77,13 @@ def test_every_command_speaks_json(path: tuple[str, ...]) -> None:
         (("acquire", ""), "resource: 0 bytes of UTF-8 are not within 1 to 512"),
         (("acquire", "x", "--owner", "o" * 257), "owner"),
         (("release", "x"), "Missing option '--token'"),
-        (("release", "x", "--token", "0"), "0 is not in the range 1<=x<=9007199254740991"),
-        (("renew", "x", "--token", "t"), "'t' is not a valid integer"),
-        (("check", "x", "--token", "-1"), "-1 is not in the range"),
+        (("release", "x", "--token", "0"), "'0' is not a token: a whole number from 1 to 9007199254740991"),
+        (("renew", "x", "--token", "t"), "'t' is not a token: a whole number from 1 to 9007199254740991, as acquire printed it"),
+        (("check", "x", "--token", "-1"), "'-1' is not a token"),
+        (("acquire", "\udcff"), r"resource: '\udcff' is not UTF-8"),
+        (("get", "\udcff"), r"resource: '\udcff' is not UTF-8"),
+        (("acquire", "x", "--owner", "\udcff"), r"owner: '\udcff' is not UTF-8"),
+        (("list", "--prefix", "\udcff"), r"--prefix: '\udcff' is not UTF-8"),
         (("get", "x", "--endpoints", "here"), "--endpoints: 'here' is not host:port"),
         (("get", "x", "--endpoints", "h:70000"), "--endpoints: 'h:70000' is not host:port with a port from 1 to 65535"),
         (("get", "x", "--endpoints", ","), "at least one HOST:PORT is needed"),
@@ -127,9 +134,43 @@ def test_no_node_is_exit_code_69(arguments: tuple[str, ...], nobody: str) -> Non
     objects = [json.loads(line) for line in result.stdout.splitlines()]
 
     assert result.exit_code == 69
-    assert "error" in objects[-1]
+    assert [sorted(o)[0] for o in objects] == ["error"]
     assert result.stderr.startswith("raftlock: ")
     assert nobody in result.output
+
+
+def test_the_help_lists_every_command_once_with_a_whole_sentence() -> None:
+    """No command is left out of the sections, and no description is cut off."""
+    listed = [name for names in SECTIONS.values() for name in names]
+    output = raftlock("--help").output
+
+    assert sorted(listed) == sorted(main.commands)
+    assert "..." not in output[output.index("Locks:") :]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+def test_a_full_disk_gets_a_line_and_exit_code_1() -> None:
+    """Where the output cannot be written the command says why, without a traceback."""
+    with Path("/dev/full").open("w") as full:
+        command = [sys.executable, "-m", "raftlock.cli.main", "config", "example", "--json"]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+
+    assert (done.returncode, done.stderr) == (1, "raftlock: No space left on device\n")
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("order:1 ü 锁", "order:1 ü 锁"),
+        ("a\nb", r"a\nb"),
+        ("\x1b[31mred", r"\x1b[31mred"),
+        ("\u202eevil", r"\u202eevil"),
+        ("\udcff", r"\udcff"),
+    ],
+)
+def test_names_cannot_write_to_the_terminal(name: str, shown: str) -> None:
+    """Letters of any script are shown as they are; what moves, colours or reverses is shown as its escape."""
+    assert printable(name) == shown
 
 
 def test_completion_names_the_commands() -> None:
@@ -138,7 +179,7 @@ def test_completion_names_the_commands() -> None:
     asked = {"_RAFTLOCK_COMPLETE": "bash_complete", "COMP_WORDS": "raftlock re", "COMP_CWORD": "1"}
 
     assert all("_RAFTLOCK_COMPLETE" in script for script in scripts.values())
-    assert raftlock(env=asked).output.split() == ["plain,release", "plain,renew"]
+    assert raftlock(env=asked).output.split() == ["plain,renew", "plain,release"]
 
 
 def test_colours_are_for_terminals(nobody: str) -> None:
