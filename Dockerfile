@@ -45,7 +45,8 @@ COPY --from=build /opt/raftlock /opt/raftlock
 ENV PATH=/opt/raftlock/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     RAFTLOCK_DATA_DIR=/var/lib/raftlock \
-    RAFTLOCK_LISTEN_HOST=0.0.0.0
+    RAFTLOCK_LISTEN_HOST=0.0.0.0 \
+    RAFTLOCK_HTTP_ADDRESS=0.0.0.0:7421
 USER 10001:10001
 VOLUME /var/lib/raftlock
 EXPOSE 7401 7411 7421

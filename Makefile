@@ -4,22 +4,31 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.set-up
+RUN_STAMP := $(VENV)/.set-up-to-run
 
 .DEFAULT_GOAL := help
-.PHONY: help setup cluster test sim chaos lint bench docs image docker-cluster docker-test clean
+.PHONY: help setup cluster test sim chaos lint bench docs image docker-cluster docker-test compose-test clean
 
 help: ## List the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## Make .venv with the locked versions (skipped when nothing changed)
 
-$(STAMP): pyproject.toml requirements.lock
-	@test -x $(BIN)/python || { echo "setting up $(VENV): a minute or so, once"; $(PYTHON) -m venv $(VENV); }
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements.lock
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+# A cluster needs ten packages, the tests and tools a hundred more: whoever only looks does not wait for those.
+PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock
+
+$(RUN_STAMP): pyproject.toml requirements.lock
+	@test -x $(BIN)/python || { echo "setting up $(VENV), once: this takes a moment"; $(PYTHON) -m venv $(VENV); }
+	@$(PIP) hatchling editables
+	@$(PIP) --no-build-isolation --editable '.[server]'
 	@touch $@
 
-cluster: $(STAMP) ## Run three nodes on loopback until Ctrl-C; their data stays in .raftlock/
+$(STAMP): $(RUN_STAMP)
+	@echo "installing the tests' tools into $(VENV), once: a minute or so"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements.lock
+	@touch $@
+
+cluster: $(RUN_STAMP) ## Run three nodes on loopback until Ctrl-C; their data stays in .raftlock/
 	@exec $(BIN)/raftlock dev --nodes 3 --data .raftlock --base-port 7401
 
 test: $(STAMP) ## Run the whole test suite
@@ -55,6 +64,9 @@ docker-cluster: ## Run three nodes in containers until Ctrl-C
 
 docker-test: ## Test a cluster in containers: leader cut off, node killed, all restarted (77: no engine)
 	@exec $(call DEPLOY,docker_test)
+
+compose-test: ## Bring compose.yaml up, use it, take it down and up again (77: no engine or no compose)
+	@exec $(call DEPLOY,compose_test)
 
 clean: ## Remove .venv, caches and the cluster's data
 	rm -rf $(VENV) .raftlock .site .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage* dist

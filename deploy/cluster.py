@@ -4,6 +4,7 @@ It owns the names of all that it makes, and removes all of it. It must not know 
 """
 
 import json
+import socket
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 from deploy.engine import Engine, EngineError
 
 NODES = (1, 2, 3)
-CLIENT_PORT, PEER_PORT = 7401, 7411
+CLIENT_PORT, PEER_PORT, HTTP_PORT = 7401, 7411, 7421
 HARDENED = ("--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges")
 """A node needs no privilege and writes to its data directory alone."""
 
@@ -26,12 +27,16 @@ class Cluster:
         name: str,
         *,
         published: Sequence[int] = (),
+        published_http: Sequence[int] = (),
     ) -> None:
-        """`published`: ports of this machine, one a node, at which clients outside the network are served."""
+        """`published`: ports of this machine, one a node, for clients outside the network; `published_http`: for HTTP."""
         self.engine = engine
         self.network = name
         self._image = image
         self._published = dict(zip(NODES, published, strict=True)) if published else {}
+        self._published_http = (
+            dict(zip(NODES, published_http, strict=True)) if published_http else {}
+        )
 
     def container(self, node_id: int) -> str:
         """Return a node's container, which is its name in the network too."""
@@ -41,6 +46,10 @@ class Cluster:
     def endpoints(self) -> str:
         """Return the client addresses, as clients are told them."""
         return ",".join(self._client_address(node_id) for node_id in NODES)
+
+    def url(self, node_id: int) -> str:
+        """Return where this machine reaches a node's HTTP."""
+        return f"http://127.0.0.1:{self._published_http[node_id]}"
 
     def _client_address(self, node_id: int) -> str:
         if self._published:
@@ -78,6 +87,8 @@ class Cluster:
         address = self._client_address(node_id)
         port = address.rpartition(":")[2]
         publish = [f"--publish=127.0.0.1:{port}:{port}"] if self._published else []
+        if self._published_http:
+            publish.append(f"--publish=127.0.0.1:{self._published_http[node_id]}:{HTTP_PORT}")
         self.engine.call(
             "run", "--detach", *HARDENED, *publish,
             f"--name={self.container(node_id)}",
@@ -151,6 +162,15 @@ def wait_for(condition: Callable[[], bool], what: str, within_s: float = 90) -> 
             raise EngineError(f"not within {within_s:g} s: {what}")
         time.sleep(0.2)
     return time.monotonic() - began
+
+
+def free_ports(count: int) -> list[int]:
+    """Return ports of this machine's loopback that were free a moment ago."""
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [int(sock.getsockname()[1]) for sock in sockets]
+    for sock in sockets:
+        sock.close()
+    return ports
 
 
 def last_json(text: str) -> Any:

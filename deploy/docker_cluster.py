@@ -2,11 +2,10 @@
 
 import os
 import signal
-import socket
 import sys
 import threading
 
-from deploy.cluster import Cluster
+from deploy.cluster import NODES, Cluster, free_ports
 from deploy.engine import EngineError, arguments, engine_or_exit, say
 
 
@@ -14,20 +13,26 @@ def main() -> None:
     """Run three nodes in containers until Ctrl-C. What they made is removed at the end."""
     parser = arguments(main.__doc__ or "")
     parser.add_argument(
-        "--base-port", type=int, default=7401, help="client ports from here (0: any)"
+        "--base-port",
+        type=int,
+        default=7401,
+        help="client ports from here, HTTP from 20 above (0: any)",
     )
     options = parser.parse_args()
     stopping = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopping.set())
     engine = engine_or_exit(options)
-    ports = _ports(options.base_port)
-    cluster = Cluster(engine, options.tag, f"raftlock-{os.getpid()}", published=ports)
+    base = options.base_port
+    ports = [*range(base, base + 3), *range(base + 20, base + 23)] if base else free_ports(6)
+    name = f"raftlock-{os.getpid()}"
+    cluster = Cluster(engine, options.tag, name, published=ports[:3], published_http=ports[3:])
     code = 0
     try:
         cluster.start()
         cluster.wait_healthy()
         say(f"image {options.tag}, network {cluster.network}, engine {engine}")
+        say(f"http: {' '.join(cluster.url(node_id) for node_id in NODES)}")
         say(f"cluster ready: {cluster.endpoints}")
         stopping.wait()
         cluster.stop()
@@ -39,16 +44,6 @@ def main() -> None:
     finally:
         cluster.remove()
     sys.exit(code)
-
-
-def _ports(base: int) -> list[int]:
-    if base:
-        return [base, base + 1, base + 2]
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(3)]
-    ports = [sock.getsockname()[1] for sock in sockets]
-    for sock in sockets:
-        sock.close()
-    return ports
 
 
 if __name__ == "__main__":

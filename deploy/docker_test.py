@@ -11,21 +11,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-from deploy.cluster import HARDENED, NODES, Cluster, last_json, wait_for
+from deploy.cluster import HARDENED, NODES, Cluster, free_ports, last_json, wait_for
 from deploy.engine import Engine, EngineError, arguments, engine_or_exit, say
+from deploy.http import WrongAnswer, acquire, ask_http, expect
 
 CLIENT = Path(__file__).with_name("docker_test_client.py")
 LOCKS = 50
-
-
-class WrongAnswer(Exception):
-    """A step saw something else than it must."""
-
-
-def expect(condition: bool, what: str) -> None:
-    """Raise WrongAnswer unless a fact holds."""
-    if not condition:
-        raise WrongAnswer(what)
 
 
 class Test:
@@ -34,7 +25,8 @@ class Test:
     def __init__(self, engine: Engine, image: str) -> None:
         self._engine = engine
         self._image = image
-        self.cluster = Cluster(engine, image, f"raftlock-test-{os.getpid()}")
+        name = f"raftlock-test-{os.getpid()}"
+        self.cluster = Cluster(engine, image, name, published_http=free_ports(len(NODES)))
         self._client = f"{self.cluster.network}-client"
         self._tokens: dict[str, int] = {}
         self._highest = 0
@@ -45,6 +37,7 @@ class Test:
         """Run all steps."""
         self._three_nodes()
         self._lock_from_a_fourth()
+        self._http_from_this_machine()
         leader = self._leader()
         self._without_its_leader(leader)
         self._leader_back(leader)
@@ -79,8 +72,7 @@ class Test:
         self._done("three nodes: read-only, no capabilities, not root, bootstrapped, healthy")
 
     def _lock_from_a_fourth(self) -> None:
-        self._tokens = self._ask("acquire", "first", LOCKS)
-        self._highest = max(self._tokens.values())
+        self._remember(self._ask("acquire", "first", LOCKS))
         expect(len(self._tokens) == LOCKS, f"{len(self._tokens)} of {LOCKS} locks were granted")
         refused = self._cli("acquire", "first:0", "--ttl=10s", check=False)
         expect(refused.returncode == 75, f"a held lock: exit code {refused.returncode}, not 75")
@@ -91,6 +83,18 @@ class Test:
         )  # fmt: skip
         wait_for(self._holder_holds, "the lock of `raftlock lock` is held", 30)
         self._done(f"{LOCKS} locks acquired from a fourth container; a held one is refused")
+
+    def _http_from_this_machine(self) -> None:
+        for node_id in NODES:
+            url = self.cluster.url(node_id)
+            ready, _ = ask_http(f"{url}/readyz")
+            expect(ready == 200, f"/readyz of node {node_id}: {ready}")
+            self._remember({f"http:{node_id}": acquire(url, f"http:{node_id}")})
+        _, metrics = ask_http(f"{self.cluster.url(NODES[0])}/metrics")
+        expect("raftlock_" in metrics, f"/metrics shows nothing of raftlock: {metrics[:200]}")
+        self._done(
+            "HTTP published by each node: ready, a lock acquired, a held one refused; metrics"
+        )
 
     def _without_its_leader(self, leader: int) -> None:
         name = self.cluster.container(leader)
@@ -131,11 +135,7 @@ class Test:
         self.cluster.wait_healthy()
         self._wait_for_all()
         self._verify_tokens()
-        tokens = self._ask("acquire", "last", LOCKS)
-        expect(
-            min(tokens.values()) > self._highest,
-            f"a token did not grow: {min(tokens.values())} after {self._highest}",
-        )
+        self._remember(self._ask("acquire", "last", LOCKS))
         self._done(
             f"all restarted: {LOCKS} locks held under the same tokens; new tokens are larger"
         )
@@ -188,11 +188,15 @@ class Test:
     def _can_acquire(self) -> bool:
         tokens = self._ask("try", f"after:{time.monotonic_ns()}")
         if tokens:
-            (token,) = tokens.values()
+            self._remember(tokens)
+        return bool(tokens)
+
+    def _remember(self, tokens: dict[str, int]) -> None:
+        """Keep what was acknowledged, to look for it later. Each token must be above all before it."""
+        for token in sorted(tokens.values()):
             expect(token > self._highest, f"a token did not grow: {token} after {self._highest}")
             self._highest = token
-            self._tokens.update(tokens)
-        return bool(tokens)
+        self._tokens.update(tokens)
 
     def _verify_tokens(self) -> None:
         lost = self._ask("check", *(f"{name}={token}" for name, token in self._tokens.items()))
