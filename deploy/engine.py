@@ -98,6 +98,9 @@ def engine_with_image(tag: str, *, fallback: Path | None) -> Engine:
         engine = Engine(command)
         try:
             engine.call("info")
+            sys.stderr.write(
+                f"building the image {tag} with {engine}: a minute or so the first time\n"
+            )
             engine.build(tag)
             # Some engines answer and build, and cannot run what they built.
             engine.call("run", "--rm", tag, "--version")
