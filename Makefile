@@ -69,4 +69,4 @@ compose-test: ## Bring compose.yaml up, use it, take it down and up again (77: n
 	@exec $(call DEPLOY,compose_test)
 
 clean: ## Remove .venv, caches and the cluster's data
-	rm -rf $(VENV) .raftlock .site .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage* dist
+	rm -rf $(VENV) .raftlock .raftlock-* .site .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage* dist

@@ -55,7 +55,8 @@ def headings(page: Path) -> list[str]:
 def commands(group: click.Group, path: str) -> list[str]:
     """Return the whole name of each command, a group before what is in it."""
     found = [path]
-    for name, command in sorted(group.commands.items()):
+    for name in group.list_commands(click.Context(group)):
+        command = group.commands[name]
         below = f"{path} {name}"
         found += commands(command, below) if isinstance(command, click.Group) else [below]
     return found
