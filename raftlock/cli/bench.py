@@ -59,8 +59,9 @@ def bench(
     end is released or runs out within ten seconds.
 
     \b
-    Example: raftlock bench --connections 1 --depth 1 --seconds 10s     one client that waits for each answer
-             raftlock bench --connections 16 --depth 256 --json        as much as it takes
+    One client that waits for each answer, and as much as it takes:
+    Example: raftlock bench --connections 1 --depth 1 --seconds 10s
+             raftlock bench --connections 16 --depth 256 --json
     Exit codes: 0; 1 nothing succeeded, or a token did not grow; 69 no node leads.
     """
     if connections * depth > IN_FLIGHT_MAX:

@@ -26,7 +26,8 @@ def healthcheck(endpoint: str, as_json: bool) -> None:
 
     \b
     Example: raftlock healthcheck --endpoint 10.0.0.1:7401
-    Exit codes: 0 it does; 1 it knows no leader, has no cluster yet, or cannot be reached.
+    Exit codes: 0 it does; 1 it knows no leader, has no cluster yet, or cannot
+    be reached.
     """
     (address,) = parse_endpoints(endpoint)[:1]
     try:

@@ -68,8 +68,8 @@ def lock(
 
     \b
     Example: raftlock lock nightly --ttl 30s --wait 5m -- ./backup.sh --full
-    Exit codes: COMMAND's; 75 not acquired in time; 70 lost while it ran; 126, 127 COMMAND cannot be run;
-    69 no node can be reached or none leads. In these COMMAND was not started, or has ended.
+    Exit codes: COMMAND's; 75 not acquired in time; 70 lost while it ran;
+    69 no node can be reached or none leads; 126, 127 COMMAND cannot be run.
     """
     del as_json  # What fails looks for it by itself.
 

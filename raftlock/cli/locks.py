@@ -116,7 +116,8 @@ def acquire(
     """Acquire the lock NAME, print its token, and leave it to its ttl.
 
     \b
-    Example: token=$(raftlock acquire deploy --ttl 5m) && ./deploy && raftlock release deploy --token "$token"
+    Example: token=$(raftlock acquire deploy --ttl 5m) && ./deploy
+             raftlock release deploy --token "$token"
     Exit codes: 0; 75 not acquired in time.
     """
 

@@ -82,8 +82,8 @@ def main(ctx: click.Context) -> None:
     """A replicated lock service: fenced, fair, fail-closed locks.
 
     \b
-    Try it:  raftlock dev                                          three nodes on this machine
-             raftlock lock demo -- sh -c 'echo $RAFTLOCK_TOKEN'    in a second terminal
+    Three nodes here:      raftlock dev
+    In another terminal:   raftlock lock demo -- sh -c 'echo $RAFTLOCK_TOKEN'
 
     Exit codes: 0 done; 1 it failed; 2 a wrong flag or value; 3 not held; 69 no node can be reached or none leads; 75 not
     acquired in time; 130 Ctrl-C. `raftlock lock` passes its command's own, and 70 when the lock was lost. Colours are for
@@ -117,7 +117,7 @@ def completion(shell: str, as_json: bool) -> None:
 
     \b
     Example: raftlock completion bash > /etc/bash_completion.d/raftlock
-             eval "$(raftlock completion zsh)"                          in ~/.zshrc
+             eval "$(raftlock completion zsh)"      (in ~/.zshrc, after compinit)
              raftlock completion fish > ~/.config/fish/completions/raftlock.fish
     """
     found = get_completion_class(shell)

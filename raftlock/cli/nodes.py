@@ -76,8 +76,10 @@ def server(config_file: Path | None, **flags: Any) -> None:
     field may stand in the file, in its RAFTLOCK_ variable, or as a flag.
 
     \b
-    Example: raftlock server --node-id 1 --data-dir /var/lib/raftlock --client 10.0.0.1:7401 --peer 10.0.0.1:7411
-    Exit codes: 0 stopped; 1 the disk or the network failed; 2 the configuration is wrong.
+    Example: raftlock server --node-id 1 --data-dir /var/lib/raftlock \\
+                 --client 10.0.0.1:7401 --peer 10.0.0.1:7411
+    Exit codes: 0 stopped; 1 the disk or the network failed;
+    2 the configuration is wrong.
     """
     config = read_config(config_file, flags)
     # Here, so that the other commands work where only the client is installed.
@@ -147,8 +149,10 @@ def bootstrap(nodes: str, wait_s: float, as_json: bool) -> None:
     """Make formatted, empty nodes one cluster. Repeating it is harmless.
 
     \b
-    Example: raftlock bootstrap --nodes 1=10.0.0.1:7411,2=10.0.0.2:7411,3=10.0.0.3:7411
-    Exit codes: 0; 1 a node does not answer, or belongs to another cluster; 2 a wrong flag.
+    Example: raftlock bootstrap \\
+                 --nodes 1=10.0.0.1:7411,2=10.0.0.2:7411,3=10.0.0.3:7411
+    Exit codes: 0; 1 a node does not answer, or belongs to another cluster;
+    2 a wrong flag.
     """
     from raftlock.server.bootstrap import BootstrapError, parse_nodes
     from raftlock.server.bootstrap import bootstrap as make_cluster
