@@ -3,6 +3,7 @@
 import errno
 import os
 import platform
+import sys
 from importlib.metadata import version as version_of
 from typing import Any
 
@@ -10,7 +11,7 @@ import click
 from click.shell_completion import get_completion_class
 
 from raftlock.cli.bench import bench
-from raftlock.cli.common import emit, fail, json_option
+from raftlock.cli.common import EXIT_INTERRUPTED, emit, fail, json_option
 from raftlock.cli.dev import dev
 from raftlock.cli.healthcheck import healthcheck
 from raftlock.cli.lock_command import lock
@@ -49,7 +50,7 @@ SHELLS = ("bash", "zsh", "fish")
 
 
 class Sections(click.Group):
-    """Lists the commands by what they are for, and turns a failed write into a message."""
+    """Lists the commands by what they are for, and gives each the same end at Ctrl-C or a failed write."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names in the order of the help, which completion follows too."""
@@ -73,6 +74,8 @@ class Sections(click.Group):
                 raise
             what = f"{error.filename}: " if error.filename else ""
             fail(f"{what}{error.strerror}")
+        except KeyboardInterrupt:
+            sys.exit(EXIT_INTERRUPTED)
 
 
 @click.group(cls=Sections, context_settings={"help_option_names": ["-h", "--help"]})

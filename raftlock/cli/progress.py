@@ -42,8 +42,9 @@ class Progress:
             self._thread.join()
 
     def line(self, took_s: float) -> str:
-        """Return the line at a moment."""
-        took = f"{took_s:.0f} s" if self._of_s is None else f"{took_s:.0f} of {self._of_s:g} s"
+        """Return the line at a moment. Beyond what it was to take, only the time is shown."""
+        open_end = self._of_s is None or took_s > self._of_s
+        took = f"{took_s:.0f} s" if open_end else f"{took_s:.0f} of {self._of_s:g} s"
         return f"{self._what} ({took}{'; ' if self.detail else ''}{self.detail})"
 
     def _draw(self) -> None:

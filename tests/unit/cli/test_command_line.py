@@ -148,6 +148,18 @@ def test_the_help_lists_every_command_once_with_a_whole_sentence() -> None:
     assert "..." not in output[output.index("Locks:") :]
 
 
+def test_ctrl_c_is_exit_code_130_for_any_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A command that does not look for it itself ends with 130 all the same, and says nothing."""
+
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("raftlock.server.bootstrap.bootstrap", interrupted)
+    result = raftlock("bootstrap", "--nodes", "1=127.0.0.1:1")
+
+    assert (result.exit_code, result.output) == (130, "")
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
 def test_a_full_disk_gets_a_line_and_exit_code_1() -> None:
     """Where the output cannot be written the command says why, without a traceback."""
