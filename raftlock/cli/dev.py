@@ -19,6 +19,8 @@ from raftlock.client.async_client import fetch_status
 
 POLL_S = 0.2
 READY_TIMEOUT_S = 60.0
+BOOTSTRAP_WAIT_S = 0.5
+"""A node that does not listen yet is waited for in pieces of this, so that Ctrl-C is obeyed meanwhile."""
 RESTART_AFTER_S = 1.0
 STOP_TIMEOUT_S = 10.0
 HOST = "127.0.0.1"
@@ -150,16 +152,18 @@ class DevCluster:
         from raftlock.server.bootstrap import BootstrapError, bootstrap
 
         nodes = {node_id: self.peer(node_id) for node_id in self._ids}
+        deadline = asyncio.get_running_loop().time() + READY_TIMEOUT_S
         with Progress("starting the nodes"):
-            task = asyncio.create_task(asyncio.to_thread(bootstrap, nodes))
-            stopped = asyncio.create_task(self._stopping.wait())
-            await asyncio.wait({task, stopped}, return_when=asyncio.FIRST_COMPLETED)
-            stopped.cancel()
-        try:
-            await task
-        except BootstrapError as error:
-            if not self._stopping.is_set():
-                fail(f"{error}; the nodes' logs are in {self._data}")
+            while not self._stopping.is_set():
+                try:
+                    await asyncio.to_thread(bootstrap, nodes, wait_s=BOOTSTRAP_WAIT_S)
+                except BootstrapError as error:
+                    in_time = asyncio.get_running_loop().time() < deadline
+                    silent = isinstance(error.__cause__, OSError)
+                    if not (silent and in_time) and not self._stopping.is_set():
+                        fail(f"{error}; the nodes' logs are in {self._data}")
+                else:
+                    return
 
     async def _watch(self) -> int:
         deadline = asyncio.get_running_loop().time() + READY_TIMEOUT_S
