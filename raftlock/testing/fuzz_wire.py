@@ -199,8 +199,8 @@ def _first_seeds() -> list[bytes]:
     return [
         handshake.encode(message)
         for message in (
-            handshake.PeerHello(1, NodeId(1), "1" * 32, NodeId(2), cluster, first, 60_000),
-            handshake.HelloAnswer(False, "why", "2" * 32),
+            handshake.PeerHello(1, NodeId(1), "1" * 32, NodeId(2), cluster, first, 60_000, 1),
+            handshake.HelloAnswer(False, "why", "2" * 32, 1),
             handshake.BootstrapTell(NodeId(1), "1" * 32, "", "h:1", "h:2"),
             handshake.BootstrapSet(cluster, first, 60_000),
             handshake.BootstrapDone(True, ""),

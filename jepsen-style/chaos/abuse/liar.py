@@ -22,6 +22,7 @@ from typing import Any
 
 import msgpack
 
+from raftlock.locks import VERSIONS
 from raftlock.raft import (
     AppendEntries,
     AppendEntriesResult,
@@ -164,7 +165,7 @@ class Liar:
         """Take a member's call as a member would, and read what it says: that is where the term is known from."""
         try:
             await _read(reader)
-            accepted = handshake.HelloAnswer(True, "", self._store.incarnation)
+            accepted = handshake.HelloAnswer(True, "", self._store.incarnation, max(VERSIONS))
             _write(writer, handshake.encode(accepted))
             while True:
                 message = peer_codec.decode(await _read(reader))
@@ -196,7 +197,7 @@ class Liar:
         assert store.cluster_id is not None
         hello = handshake.PeerHello(
             PROTOCOL_VERSION, store.node_id, store.incarnation, node_id, store.cluster_id,
-            store.first_membership.encode(), store.logged_renewal_ttl_ms,
+            store.first_membership.encode(), store.logged_renewal_ttl_ms, max(VERSIONS),
         )  # fmt: skip
         _write(writer, handshake.encode(hello))
         await _read(reader)
