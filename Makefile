@@ -7,7 +7,7 @@ STAMP := $(VENV)/.set-up
 RUN_STAMP := $(VENV)/.set-up-to-run
 
 .DEFAULT_GOAL := help
-.PHONY: help setup cluster test sim chaos lint bench docs image docker-cluster docker-test compose-test clean
+.PHONY: help setup cluster test sim chaos abuse lint bench docs image docker-cluster docker-test compose-test clean
 
 help: ## List the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,6 +39,9 @@ sim: $(STAMP) ## Run 200 seeds of the simulator
 
 chaos: $(STAMP) ## Break a real cluster for three minutes and check it (SEED=… MINUTES=… repeat and lengthen)
 	@exec $(BIN)/python jepsen-style $(if $(SEED),--seed $(SEED)) $(if $(MINUTES),--minutes $(MINUTES))
+
+abuse: $(STAMP) ## Honest clients beside dishonest ones and a member that lies
+	@exec $(BIN)/python jepsen-style abuse
 
 lint: $(STAMP) ## Check style and types
 	@$(BIN)/ruff check .

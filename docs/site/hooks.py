@@ -29,6 +29,7 @@ BESIDE_THE_CODE = {
     "raftlock/ARCHITECTURE.md": "reference/architecture.md",
     "raftlock/storage/FORMAT.md": "reference/storage-format.md",
     "raftlock/audit/FORMAT.md": "reference/audit-format.md",
+    "tests/PAINS.md": "reference/pains.md",
     "tests/RULES.md": "reference/rules.md",
     "CONTRIBUTING.md": "reference/contributing.md",
     "CHANGELOG.md": "reference/changelog.md",
