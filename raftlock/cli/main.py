@@ -41,7 +41,17 @@ except ModuleNotFoundError as error:
 
 
 SECTIONS = {
-    "Locks": ("lock", "acquire", "renew", "release", "check", "get", "list", "force-release"),
+    "Locks": (
+        "lock",
+        "acquire",
+        "renew",
+        "release",
+        "check",
+        "get",
+        "list",
+        "force-release",
+        "history",
+    ),
     "A cluster": ("dev", "status", "bench"),
     "Nodes": ("server", "bootstrap", "config", "healthcheck", "audit"),
     "Other": ("completion", "version"),
