@@ -17,6 +17,7 @@ from raftlock.cli.healthcheck import healthcheck
 from raftlock.cli.lock_command import lock
 from raftlock.cli.locks import acquire, force_release, release, renew
 from raftlock.cli.looking import check, get, list_locks
+from raftlock.cli.members import members_group
 from raftlock.cli.nodes import bootstrap, config_group, server, status
 from raftlock_wire.limits import PROTOCOL_VERSION
 
@@ -141,6 +142,7 @@ def completion(shell: str, as_json: bool) -> None:
 
 for _command in (
     lock, acquire, renew, release, check, get, list_locks, force_release, status,
+    members_group,
     healthcheck, history, audit, server, bootstrap, dev, bench, config_group, version, completion,
 ):  # fmt: skip
     main.add_command(_command)

@@ -214,6 +214,8 @@ def status(as_json: bool, endpoints: str, timeout: float) -> None:
 def _health(row: dict[str, Any]) -> str:
     if row["healthy"]:
         return click.style("ok", fg="green")
+    if row["role"] == "removed":
+        return click.style("removed from the cluster", fg="yellow")
     return click.style("unreachable" if row["id"] is None else "no leader", fg="red")
 
 

@@ -4,6 +4,7 @@ from raftlock.client.acquiring import AcquireResult
 from raftlock.client.async_client import AsyncClient
 from raftlock.client.errors import (
     BadRequest,
+    ChangeRefused,
     ClientClosed,
     Forbidden,
     LockLost,
@@ -20,12 +21,13 @@ from raftlock.client.guard import FencingGuard, StaleToken
 from raftlock.client.lock import Lock
 from raftlock.client.sync_client import Client
 from raftlock.client.sync_lock import SyncLock
-from raftlock.client.values import LockInfo, NodeStatus
+from raftlock.client.values import LockInfo, MemberInfo, Members, NodeStatus
 
 __all__ = [
     "AcquireResult",
     "AsyncClient",
     "BadRequest",
+    "ChangeRefused",
     "Client",
     "ClientClosed",
     "FencingGuard",
@@ -33,6 +35,8 @@ __all__ = [
     "Lock",
     "LockInfo",
     "LockLost",
+    "MemberInfo",
+    "Members",
     "NodeStatus",
     "NotAcquired",
     "OutcomeUnknown",

@@ -70,6 +70,13 @@ def utf8(name: str, value: str) -> None:
         raise ValueError(f"{name}: {value!r} is not UTF-8") from error
 
 
+def node_id(value: int) -> int:
+    """Check a node's id."""
+    if not 1 <= value <= limits.NODE_ID_MAX:
+        raise ValueError(f"node_id: {value} is not an integer from 1 to {limits.NODE_ID_MAX}")
+    return value
+
+
 def _checked(check: Callable[[], object]) -> None:
     try:
         check()

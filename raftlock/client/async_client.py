@@ -31,7 +31,7 @@ from raftlock.client.handles import Handle, HandleState
 from raftlock.client.link import Link
 from raftlock.client.lock import Holding, Lock
 from raftlock.client.session import ClientSession
-from raftlock.client.values import LockInfo, lock_info
+from raftlock.client.values import LockInfo, Members, lock_info, members_info
 from raftlock_wire import limits
 from raftlock_wire.messages import ListBy, Op
 from raftlock_wire.status import Status
@@ -361,6 +361,37 @@ class AsyncClient:
             lambda i: (int(Op.FORCE_RELEASE), i, resource, token, reason, now)
         )
         return bool(answer[1] == Status.OK)
+
+    # the members of the cluster
+
+    async def members(self) -> Members:
+        """Return who the members of the cluster are, as its leader sees them."""
+        answer = await self._request(lambda i: (int(Op.MEMBERS), i))
+        return members_info(*answer[3:6])
+
+    async def add_member(
+        self, node_id: int, *, incarnation: str, peer_address: str, client_address: str
+    ) -> None:
+        """Add a node as a learner, which gets the log and counts in no majority; of a member: set its addresses.
+
+        It may be repeated. `incarnation` is that of the node's data directory, as the node itself says it.
+        Raise ChangeRefused, which says why.
+        """
+        new = (arguments.node_id(node_id), incarnation, peer_address, client_address)
+        await self._request(lambda i: (int(Op.ADD_MEMBER), i, *new))
+
+    async def promote_member(self, node_id: int, *, incarnation: str) -> None:
+        """Make a learner a voter. Raise ChangeRefused while it does not keep up, with the cause `behind`."""
+        of = (arguments.node_id(node_id), incarnation)
+        await self._request(lambda i: (int(Op.PROMOTE_MEMBER), i, *of))
+
+    async def remove_member(self, node_id: int, *, incarnation: str) -> None:
+        """Remove a member; its data directory cannot come back. What is not there is removed.
+
+        Raise ChangeRefused where the voters that are left would have no majority that keeps up.
+        """
+        of = (arguments.node_id(node_id), incarnation)
+        await self._request(lambda i: (int(Op.REMOVE_MEMBER), i, *of))
 
     def deadline_us(self, handle: Handle) -> int:
         """Return until when a handle may be believed, on the client's clock."""

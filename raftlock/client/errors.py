@@ -57,6 +57,19 @@ class Overloaded(Refused):
     """The cluster takes no more for now; it was tried again until the time was up."""
 
 
+class ChangeRefused(Refused):
+    """The cluster is in no state for that change of its members: `cause` says why for programs, `why` for people."""
+
+    def __init__(self, status: Status, details: tuple[Any, ...]) -> None:
+        super().__init__(status, details)
+        self.cause = str(details[0]) if details else ""
+        self.why = str(details[1]) if len(details) > 1 else ""
+
+    def __str__(self) -> str:
+        """Return why."""
+        return self.why or super().__str__()
+
+
 class Unavailable(RaftlockError):
     """No node could take the request in time: nothing was done."""
 
@@ -80,6 +93,7 @@ _TYPES = {
     Status.UNAUTHENTICATED: Forbidden,
     Status.QUOTA_EXCEEDED: QuotaExceeded,
     Status.OVERLOADED: Overloaded,
+    Status.REFUSED: ChangeRefused,
 }
 
 

@@ -49,11 +49,15 @@ class Link:
         """Keep a connection: to the node that leads when it is known, else to the next in turn."""
         loop = asyncio.get_running_loop()
         pause_s = RECONNECT_MIN_S
-        position = 0
+        position = tried = 0
         wanted: str | None = None
         while True:
-            endpoint = wanted or self._endpoints[position % len(self._endpoints)]
+            # The members may be others by now than when this client was configured: where none of its own endpoints
+            # is of use, those that a node named last are tried too.
+            known = self._endpoints if tried < len(self._endpoints) else self._all_known()
+            endpoint = wanted or known[position % len(known)]
             position += wanted is None
+            tried += 1
             wanted = None
             wire = Connection(self._received)
             began = loop.time()
@@ -67,6 +71,8 @@ class Link:
                 self._core.connected(answer, client_now_us())
                 self.flush()
                 wanted = await self._use(wire)
+                if self._core.leader_id:
+                    tried = 0
                 pause_s = RECONNECT_MIN_S
             except TimeoutError:
                 self.trouble = f"{endpoint} did not answer within {CONNECT_TIMEOUT_S:g} s"
@@ -83,6 +89,9 @@ class Link:
             if loop.time() - began < FOLLOW_LEADER_S:
                 await asyncio.sleep(pause_s * (0.5 + self._rng.random()))
                 pause_s = min(pause_s * 2, RECONNECT_MAX_S)
+
+    def _all_known(self) -> list[str]:
+        return list(dict.fromkeys([*self._endpoints, *self._core.nodes.values()]))
 
     async def _use(self, wire: Connection) -> str | None:
         """Stay on a connection until it is lost, or another node leads, or this one knows of no leader.

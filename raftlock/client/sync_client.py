@@ -17,7 +17,7 @@ from raftlock.client.errors import ClientClosed, NotAcquired
 from raftlock.client.lock import Lock
 from raftlock.client.loop_thread import Callbacks, LoopThread
 from raftlock.client.sync_lock import SyncHolding, SyncLock
-from raftlock.client.values import LockInfo
+from raftlock.client.values import LockInfo, Members
 from raftlock_wire import limits
 
 Value = TypeVar("Value")
@@ -281,6 +281,40 @@ class Client:
         return self._ask(
             lambda client: client.force_release(resource, token, reason=reason, now=now)
         )
+
+    # the members of the cluster
+
+    def members(self) -> Members:
+        """Return who the members of the cluster are, as its leader sees them."""
+        return self._ask(lambda client: client.members())
+
+    def add_member(
+        self, node_id: int, *, incarnation: str, peer_address: str, client_address: str
+    ) -> None:
+        """Add a node as a learner, which gets the log and counts in no majority; of a member: set its addresses.
+
+        It may be repeated. `incarnation` is that of the node's data directory, as the node itself says it.
+        Raise ChangeRefused, which says why.
+        """
+        self._ask(
+            lambda client: client.add_member(
+                node_id,
+                incarnation=incarnation,
+                peer_address=peer_address,
+                client_address=client_address,
+            )
+        )
+
+    def promote_member(self, node_id: int, *, incarnation: str) -> None:
+        """Make a learner a voter. Raise ChangeRefused while it does not keep up, with the cause `behind`."""
+        self._ask(lambda client: client.promote_member(node_id, incarnation=incarnation))
+
+    def remove_member(self, node_id: int, *, incarnation: str) -> None:
+        """Remove a member; its data directory cannot come back. What is not there is removed.
+
+        Raise ChangeRefused where the voters that are left would have no majority that keeps up.
+        """
+        self._ask(lambda client: client.remove_member(node_id, incarnation=incarnation))
 
     def _ask(self, ask: Callable[[AsyncClient], Coroutine[Any, Any, Value]]) -> Value:
         engine = self._running()

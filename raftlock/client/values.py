@@ -63,6 +63,57 @@ def lock_info(info: tuple[Any, ...]) -> LockInfo:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MemberInfo:
+    """A member of the cluster, as its leader sees it."""
+
+    node_id: int
+    incarnation: str
+    """Of the node's data directory: an emptied one has another."""
+    peer_address: str
+    client_address: str
+    voter: bool
+    """Whether it counts in majorities; a learner only gets the log."""
+    behind: int
+    """Entries of the log that it is not known to have."""
+    heard: float | None
+    """Seconds since it answered the leader; None: it has not, since that one leads."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Members:
+    """The members of the cluster."""
+
+    cluster_id: str
+    settled: bool
+    """Whether they are committed; while not, the last change may be undone."""
+    members: tuple[MemberInfo, ...]
+
+    def get(self, node_id: int) -> MemberInfo | None:
+        """Return the member with this id, or None."""
+        return next((m for m in self.members if m.node_id == node_id), None)
+
+
+def members_info(cluster_id: str, settled: bool, rows: tuple[Any, ...]) -> Members:
+    """Return what the answer to MEMBERS says."""
+    return Members(
+        cluster_id=cluster_id,
+        settled=settled,
+        members=tuple(
+            MemberInfo(
+                node_id=node_id,
+                incarnation=incarnation,
+                peer_address=peer,
+                client_address=client,
+                voter=voter,
+                behind=behind,
+                heard=None if heard_ms is None else heard_ms / 1_000,
+            )
+            for node_id, incarnation, peer, client, voter, behind, heard_ms, *_ in rows
+        ),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class NodeStatus:
     """What one node says of itself."""
 

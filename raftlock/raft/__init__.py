@@ -14,6 +14,7 @@ from raftlock.raft.messages import (
     RequestVoteResult,
     TimeoutNow,
 )
+from raftlock.raft.peer_view import PeerView
 from raftlock.raft.ready import Outgoing, Ready, SnapshotChunk, SnapshotWanted
 from raftlock.raft.state import RaftConfig, Role
 
@@ -26,6 +27,7 @@ __all__ = [
     "Message",
     "NotLeader",
     "Outgoing",
+    "PeerView",
     "Raft",
     "RaftConfig",
     "Ready",

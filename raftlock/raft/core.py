@@ -15,6 +15,7 @@ from raftlock.raft.messages import (
     RequestVoteResult,
     TimeoutNow,
 )
+from raftlock.raft.peer_view import PeerView, peer_views
 from raftlock.raft.ready import Ready
 from raftlock.raft.state import RaftConfig, RaftState, Rng, Role
 from raftlock_wire.entry import Entry, EntryKind, HardState, SnapshotMeta
@@ -143,7 +144,7 @@ class Raft:
         state = self._state
         election.tick(state, now_us)
         if replication.left_cluster(state):
-            state.become_follower(state.current_term, NO_NODE, now_us)
+            transfer.leave(state, now_us)
         transfer.advance(state, now_us)
 
     def begin_term(self, *, stamp_us: int, wall_us: int) -> Index:
@@ -317,6 +318,21 @@ class Raft:
     def membership(self) -> Membership:
         """Return the members in force."""
         return self._state.membership
+
+    @property
+    def committed_membership(self) -> Membership:
+        """Return the last membership that is known to be committed."""
+        return self._state.committed_membership
+
+    @property
+    def membership_settled(self) -> bool:
+        """Return whether the members in force are committed."""
+        memberships = self._state.memberships
+        return not memberships or memberships[-1][0] <= self._state.commit_index
+
+    def peer_views(self) -> list[PeerView]:
+        """Return what this leader knows of each other member."""
+        return peer_views(self._state, self._now_us)
 
     @property
     def transferring(self) -> bool:

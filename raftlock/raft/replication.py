@@ -246,8 +246,11 @@ def take_committed(state: RaftState) -> list[Entry]:
 
 
 def left_cluster(state: RaftState) -> bool:
-    """Return whether a committed membership does not list this leader as a voter any more (thesis 4.2.2)."""
+    """Return whether a committed membership does not list this leader as a voter any more (thesis 4.2.2).
+
+    Only once that entry was handed out: its results are answered by who was asked.
+    """
     if state.role is not Role.LEADER or state.is_voter or not state.memberships:
         return False
     index = state.memberships[-1][0]
-    return index <= state.commit_index and state.log.entry(index).kind is EntryKind.MEMBERSHIP
+    return index <= state.handed_index and state.log.entry(index).kind is EntryKind.MEMBERSHIP

@@ -63,6 +63,8 @@ class RaftConfig:
     append_entries_max: int = 256
     append_bytes_max: int = 1 << 20
     snapshot_chunk_size: int = 256 << 10
+    incarnation: str = ""
+    """Of this node's directory; empty: it is not looked at. Under another incarnation the same id was another node."""
     compact_keep_bytes: int = 16 << 20
     """Log kept behind a snapshot, so that a follower that is a little late needs no snapshot."""
 
@@ -163,6 +165,8 @@ class RaftState:
         self.transfer_to = NO_NODE
         self.transfer_deadline_us = 0
         self.transfer_sent = False
+        self.leaving = False
+        """Whether this leader hands over because it is no voter any more: it tries once."""
         self.incoming: Incoming | None = None
         self.chunk_number = 0
         self.elected = False
@@ -188,6 +192,14 @@ class RaftState:
         """Return the members in force: of the last membership entry, committed or not (thesis 4.1)."""
         return self.memberships[-1][1] if self.memberships else self.base_membership
 
+    @property
+    def committed_membership(self) -> Membership:
+        """Return the last membership that is known to be committed: nothing undoes it."""
+        for index, members in reversed(self.memberships):
+            if index <= self.commit_index:
+                return members
+        return self.base_membership
+
     def note_membership(self, entry: Entry) -> None:
         """Put a membership in force when its entry is appended."""
         if entry.kind is EntryKind.MEMBERSHIP:
@@ -204,7 +216,11 @@ class RaftState:
     @property
     def is_voter(self) -> bool:
         """Return whether this node may vote for itself."""
-        return self.config.node_id in self.voters
+        config = self.config
+        if config.node_id not in self.voters:
+            return False
+        # A replaced disk reads in its leader's log that its id was a voter: that was the directory before it.
+        return not config.incarnation or self.membership.lists(config.node_id, config.incarnation)
 
     # time
 
@@ -336,6 +352,7 @@ class RaftState:
             self.round_wanted = False
             self.progress.clear()
             self.transfer_to = NO_NODE
+            self.transfer_sent = self.leaving = False
         if self.role is not Role.FOLLOWER:
             self.reset_election_timer(now_us)
             self.leader_heard_us = None

@@ -31,6 +31,20 @@ def advance(state: RaftState, now_us: int) -> None:
         state.send(state.transfer_to, TimeoutNow(term=state.current_term), after_write=0)
 
 
+def leave(state: RaftState, now_us: int) -> None:
+    """End the leadership of who is no voter any more, handing it over first where somebody can take it.
+
+    The others would notice by their election timeouts alone: the links of a leader that steps down stay open.
+    """
+    target = best_target(state, now_us)
+    if state.transfer_to == NO_NODE and not state.leaving and target != NO_NODE:
+        state.leaving = True
+        begin(state, target, now_us)
+    advance(state, now_us)
+    if state.transfer_sent or state.transfer_to == NO_NODE:
+        state.become_follower(state.current_term, NO_NODE, now_us)
+
+
 def on_timeout_now(state: RaftState, now_us: int) -> None:
     """Campaign at once, without asking first whether votes would be given."""
     if state.is_voter:

@@ -11,6 +11,7 @@ from raftlock.locks import LockTable
 from raftlock.server.auditing import Auditing
 from raftlock.server.effects import Effects
 from raftlock.server.leading import Leading
+from raftlock.server.members import Members
 from raftlock.server.proposals import Proposals
 from raftlock.server.snapshots import Snapshots
 from raftlock.telemetry.counters import Counters
@@ -33,6 +34,7 @@ class Applying:
         applied_index: Index,
         proposals: Proposals,
         leading: Leading,
+        members: Members,
         snapshots: Snapshots,
         auditing: Auditing,
         effects: Effects,
@@ -42,6 +44,7 @@ class Applying:
         self.applied_index = applied_index
         self._proposals = proposals
         self._leading = leading
+        self._members = members
         self._snapshots = snapshots
         self._auditing = auditing
         self._effects = effects
@@ -98,3 +101,5 @@ class Applying:
             elif entry.index == leading.serves_from:
                 leading.serve(self.table)
                 self._effects.notice("serving", term=entry.term)
+            if entry.kind is EntryKind.MEMBERSHIP:
+                self._members.applied(entry)

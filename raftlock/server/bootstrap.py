@@ -55,10 +55,23 @@ def bootstrap(
     return cluster_id
 
 
-def _tell(node_id: int, address: str, until: float) -> handshake.BootstrapTell:
+def ask_node(address: str, *, wait_s: float = 10.0) -> handshake.BootstrapTell:
+    """Ask the node with this peer address who it is. Raise ValueError for an address that is none, BootstrapError."""
+    host, colon, port = address.rpartition(":")
+    if not (colon and host and port.isdigit()):
+        raise ValueError(f"{address!r} is not HOST:PORT")
+    return _told(address, time.monotonic() + wait_s)
+
+
+def _told(address: str, until: float) -> handshake.BootstrapTell:
     told = _ask(address, None, until)
     if not isinstance(told, handshake.BootstrapTell):
         raise BootstrapError(f"what answers at {address} is not a raftlock node")
+    return told
+
+
+def _tell(node_id: int, address: str, until: float) -> handshake.BootstrapTell:
+    told = _told(address, until)
     if told.node_id != node_id:
         raise BootstrapError(f"the node at {address} is {told.node_id}, not {node_id}")
     return told

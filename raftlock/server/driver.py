@@ -35,6 +35,7 @@ from raftlock.server.jobs import (
 )
 from raftlock.server.leading import Leading
 from raftlock.server.lease_clock import LeaseClock
+from raftlock.server.members import Members
 from raftlock.server.outbox import Outbox
 from raftlock.server.proposals import Proposals
 from raftlock.server.snapshots import Snapshots
@@ -47,6 +48,8 @@ from raftlock_wire.ids import NO_NODE, Index, NodeId
 from raftlock_wire.membership import Membership
 from raftlock_wire.messages import Op
 
+ROLES = (*(role.name.lower() for role in Role), "learner", "removed")
+"""What a node is, in words: its role in consensus, or why it has none."""
 HAND_OVER_EVERY_US = 60_000_000
 """A leader whose disk is full hands over at most so often: where all disks are full, nobody else can do better."""
 TURN_EVERY_US = 15_000
@@ -62,6 +65,8 @@ class DriverConfig:
     logged_renewal_ttl_ms: int
     stall_us: int
     """A write of the log that takes longer makes a leader hand over (decision 17): an election timeout."""
+    incarnation: str = ""
+    """Of this node's directory, to know itself in a membership."""
     snapshot_log_size: int = 256 << 20
     audit: bool = False
     pid: int = 0
@@ -102,11 +107,19 @@ class Driver:
         self.proposals = Proposals(
             raft=raft, leading=self.leading, writing=self.writing, counters=counters
         )
+        self.members = Members(
+            node_id=config.node_id,
+            cluster_id=config.cluster_id,
+            raft=raft,
+            leading=self.leading,
+            effects=self._effects,
+        )
         self.applying = Applying(
             table=table,
             applied_index=applied.index if applied is not None else Index(0),
             proposals=self.proposals,
             leading=self.leading,
+            members=self.members,
             snapshots=self.snapshots,
             auditing=self.auditing,
             effects=self._effects,
@@ -131,6 +144,7 @@ class Driver:
         self._round_confirmed = 0
         self._leader_seen = (raft.term, NO_NODE)
         self._handed_over_us: int | None = None
+        self._say_removed: set[NodeId] = set()
 
     # input: kept until the turn
 
@@ -154,6 +168,15 @@ class Driver:
         """Learn that the link from a peer, or ours to it, is closed or reset (decision 18)."""
         self.versions.lost(peer)
         self._links_lost.append(peer)
+
+    def greeted(self, peer: NodeId, *, removed: bool) -> None:
+        """Learn how a member answered our call: as one of its own, or as one that was removed."""
+        if not removed:
+            self._say_removed.discard(peer)
+            return
+        if not self._say_removed:
+            self._effects.notice("removed", says=peer, incarnation=self.config.incarnation)
+        self._say_removed.add(peer)
 
     def job_done(self, job: Job, result: Any) -> None:
         """Take a job back, done. Jobs come back in the order in which they were given."""
@@ -193,7 +216,18 @@ class Driver:
     @property
     def ready(self) -> bool:
         """Return whether this node serves, or follows a leader that it can pass requests to."""
-        return self.serving or (not self.is_leader and self.raft.leader_id != NO_NODE)
+        follows = not self.is_leader and self.raft.leader_id != NO_NODE and not self.removed
+        return self.serving or follows
+
+    @property
+    def removed(self) -> bool:
+        """Return whether this node was a member, and is none any more: by its log, or by what a member says.
+
+        For people only. Who hears a leader is a member, whatever another one knows.
+        """
+        if self.config.incarnation in self.raft.committed_membership.removed:
+            return True
+        return bool(self._say_removed) and self.raft.leader_id == NO_NODE
 
     # the turn
 
@@ -212,6 +246,7 @@ class Driver:
         if self.leading.serving:
             self.leading.propose_due(self.table, stamp_us)
             self._raise_version()
+        self.members.turn(stamp_us=stamp_us, wall_us=wall_us)
         self.proposals.propose(self.table, stamp_us=stamp_us, wall_us=wall_us)
         self._consensus(now_us, wall_us)
         self._background(now_us)
@@ -220,7 +255,8 @@ class Driver:
         return self._effects.take(self._wake_us(now_us))
 
     def _wake_us(self, now_us: int) -> int:
-        if self.applying.wants_turn or self.proposals.wants_turn or self.snapshots.wants_turn:
+        parts = (self.applying, self.proposals, self.members, self.snapshots)
+        if any(part.wants_turn for part in parts):
             return now_us
         wake = self.raft.next_deadline_us
         if self.is_leader:
@@ -348,6 +384,7 @@ class Driver:
             self._effects.notice("version_proposed", version=version)
 
     def _stepped_down(self) -> None:
+        self.members.end()
         self.leading.end(self.proposals.end())
         self.front.stepped_down()
         self._round_confirmed = 0
@@ -427,9 +464,9 @@ class Driver:
         return {
             "id": self.config.node_id,
             "pid": self.config.pid,
-            "role": raft.role.name.lower(),
+            "role": self.role,
             "term": raft.term,
-            "leader": raft.leader_id,
+            "leader": NO_NODE if self.removed else raft.leader_id,
             "commit_index": raft.commit_index,
             "applied_index": self.applied_index,
             "address": member.client_address if member is not None else "",
@@ -440,6 +477,16 @@ class Driver:
             "sessions": self.table.session_count,
             "longest_gap_us": self.clock.longest_gap_us,
         }
+
+    @property
+    def role(self) -> str:
+        """Return what this node is, in a word."""
+        if self.removed:
+            return "removed"
+        raft = self.raft
+        if raft.role is Role.FOLLOWER and not raft.state.is_voter:
+            return "learner"
+        return raft.role.name.lower()
 
     def queue_lengths(self) -> dict[str, int]:
         """Return how much waits where: every queue of the core by name."""

@@ -24,6 +24,10 @@ Request = tuple[Any, ...]
 
 OPENING = frozenset({int(Op.OPEN_SESSION), int(Op.ATTACH)})
 _ON_LEASE = frozenset({int(Op.CHANGE_TTL), int(Op.FORCE_RELEASE)})
+OF_MEMBERS = frozenset(
+    {int(Op.MEMBERS), int(Op.ADD_MEMBER), int(Op.PROMOTE_MEMBER), int(Op.REMOVE_MEMBER)}
+)
+"""Requests that rest on consensus and not on the table."""
 _NOT_LEADING = "this node does not lead any more"
 
 
@@ -50,6 +54,8 @@ class Leading:
         """Requests of the ordinary budget in the log without an answer (decision 16)."""
         self.requests = 0
         """All requests without an answer, each item of a renew counted."""
+        self.of_members: list[Read] = []
+        """Confirmed requests about the members: the driver hands them on."""
         self._blocked: dict[int, list[Waiting]] = {}
         self._sweeps_in_flight = 0
 
@@ -138,6 +144,9 @@ class Leading:
             if isinstance(waiting, RenewItem):
                 self._renewed(table, waiting, now_us)
                 continue
+            if waiting.request[0] in OF_MEMBERS:
+                self.of_members.append(waiting)
+                continue
             answer = self._answer(table, waiting, now_us)
             if counters is not None:
                 counters.operation(waiting.request[0], answer[1])
@@ -177,6 +186,12 @@ class Leading:
     def _send(self, origin: Origin, answers: list[Any], encoded: bytes | None = None) -> None:
         self.requests -= len(answers)
         self._outbox.answers(origin, answers, encoded)
+
+    def finish(self, read: Read, answer: tuple[Any, ...]) -> None:
+        """Send the answer to a request that was handed on."""
+        if self._counters is not None:
+            self._counters.operation(read.request[0], answer[1])
+        self._send(read.origin, [answer])
 
     def _answer(self, table: LockTable, read: Read, now_us: int) -> tuple[Any, ...]:
         request = read.request
@@ -332,12 +347,13 @@ class Leading:
                 self._give_up(group, appended=True)
         for group in self.batcher.drain():
             self._give_up(group, appended=False)
-        for waiting in self.reads.drain():
+        for waiting in (*self.of_members, *self.reads.drain()):
             self._give_up_waiting(waiting, (int(Status.NO_QUORUM),))
         for blocked in self._blocked.values():
             for waiting in blocked:
                 self._give_up_waiting(waiting, (int(Status.UNKNOWN),))
         self._blocked.clear()
+        self.of_members.clear()
         self.routes.clear()
         self.leases.end()
         self.ordinary = self.requests = 0
@@ -375,7 +391,7 @@ class Leading:
         """Return how much waits where."""
         return {
             "groups_to_propose": len(self.batcher),
-            "reads": len(self.reads),
+            "reads": len(self.reads) + len(self.of_members),
             "renewals_blocked": sum(map(len, self._blocked.values())),
             "requests_unanswered": self.requests,
             "ordinary_in_log": self.ordinary,

@@ -13,12 +13,12 @@ from raftlock.locks import VERSIONS, LockTable, Versions
 from raftlock.raft import Raft, RaftConfig
 from raftlock.server.config import ServerConfig
 from raftlock.server.driver import Driver, DriverConfig
-from raftlock.server.handshake import BootstrapSet
+from raftlock.server.handshake import BootstrapSet, Callee, PeerHello
 from raftlock.server.jobs import Loaded, load_snapshot
 from raftlock.storage import Disk, Prepared, Recovered, Store, StoreConfig
 from raftlock.telemetry.counters import Counters
 from raftlock_wire.ids import NodeId
-from raftlock_wire.limits import LOGGED_RENEWAL_TTL_MS_DEFAULT
+from raftlock_wire.limits import LOGGED_RENEWAL_TTL_MS_DEFAULT, PROTOCOL_VERSION
 from raftlock_wire.membership import Membership, decode_membership
 
 
@@ -66,8 +66,6 @@ class NodeStore:
         self.logged_renewal_ttl_ms = (
             recovered.logged_renewal_ttl_ms or LOGGED_RENEWAL_TTL_MS_DEFAULT
         )
-        self.membership = self.first_membership
-        """Whom this node calls, and whom it lets in."""
 
     def set_cluster(self, message: BootstrapSet) -> None:
         """Make the first membership durable. The caller has checked that it lists this node."""
@@ -78,8 +76,27 @@ class NodeStore:
             logged_renewal_ttl_ms=message.logged_renewal_ttl_ms,
         )
         self.cluster_id = message.cluster_id
-        self.first_membership = self.membership = first
+        self.first_membership = first
         self.logged_renewal_ttl_ms = message.logged_renewal_ttl_ms
+
+    def hello(self, to_id: NodeId, membership: Membership, version_max: int) -> PeerHello:
+        """Return the hello to a member, with the members that this node knows now."""
+        assert self.cluster_id is not None
+        return PeerHello(
+            PROTOCOL_VERSION,
+            self.node_id,
+            self.incarnation,
+            to_id,
+            self.cluster_id,
+            self.first_membership.encode(),
+            self.logged_renewal_ttl_ms,
+            version_max,
+            membership.encode(),
+        )
+
+    def callee(self, membership: Membership, committed: Membership) -> Callee:
+        """Return this node as one that is called: by the members in force, and the last that are committed."""
+        return Callee(self.node_id, self.incarnation, self.cluster_id, membership, committed)
 
     def make_driver(
         self,
@@ -106,6 +123,7 @@ class NodeStore:
         raft = Raft(
             config=RaftConfig(
                 node_id=self.node_id,
+                incarnation=self.incarnation,
                 heartbeat_us=config.heartbeat_ms * 1_000,
                 election_min_us=config.election_min_ms * 1_000,
                 election_max_us=config.election_max_ms * 1_000,
@@ -130,6 +148,7 @@ class NodeStore:
         return Driver(
             config=DriverConfig(
                 node_id=self.node_id,
+                incarnation=self.incarnation,
                 cluster_id=self.cluster_id,
                 logged_renewal_ttl_ms=self.logged_renewal_ttl_ms,
                 stall_us=config.election_min_ms * 1_000,

@@ -146,7 +146,7 @@ class Node:
                 failed=self.fail,
             )
             self._audit.start()
-        self._peers.start()
+        self._peers.follow()
         # Everything built so far lives as long as the process: the collector need not look at it again (decision 17).
         gc.collect()
         gc.freeze()
@@ -216,6 +216,7 @@ class Node:
             why = "it contradicts what this node knows of the term"
             self.complaints.say("bad_peer_frame", peer=liar, why=why)
             self._peers.hang_up(liar)
+        self._peers.follow()
         ended_us = self._now_us()
         self.meter.turn(began_us, ended_us, self._driver.counters)
         if self._timer is not None:
@@ -388,6 +389,12 @@ class Node:
         """Learn by a member's hello that a link with it stands, and which version of the state machine it knows."""
         if self._driver is not None:
             self._driver.versions.said(peer, version_max)
+            self.wake()
+
+    def greeted(self, peer: NodeId, *, removed: bool) -> None:
+        """Learn how a member answered our call."""
+        if self._driver is not None:
+            self._driver.greeted(peer, removed=removed)
             self.wake()
 
     def bootstrap(self, message: handshake.BootstrapSet) -> str:

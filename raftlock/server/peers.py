@@ -5,6 +5,7 @@ It owns the hellos on both ends and which connection belongs to which member. It
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from raftlock.server import handshake
@@ -13,10 +14,15 @@ from raftlock.transport.connections import Connection, Link
 from raftlock_wire import limits
 from raftlock_wire.errors import BadFrame, FrameTooLarge
 from raftlock_wire.ids import NO_NODE, NodeId
-from raftlock_wire.limits import PROTOCOL_VERSION
+from raftlock_wire.membership import Member, Membership, decode_membership
 
 if TYPE_CHECKING:
     from raftlock.server.node import Node
+
+REMOVED_CALLS_S = 10.0
+"""A node that was removed calls the members only so often: they will say the same, and log it."""
+LEAVE_S = 1.0
+"""The call of a member that was removed is closed so long after that is known to be committed."""
 
 
 UNREAD = "it does not read what it is sent"
@@ -34,20 +40,61 @@ class Peers:
         self._out: dict[NodeId, Connection] = {}
         self._in: dict[NodeId, Connection] = {}
         self._open: dict[Connection, None] = {}
+        self._followed: tuple[Membership, Membership] | None = None
+        self._members: dict[NodeId, Member] = {}
+        """Whom this node calls, by id."""
+        self._introduced: dict[NodeId, Member] = {}
+        """Callers that this node does not know as members yet, as they are in the members that they brought."""
+        self._incarnations: dict[NodeId, str] = {}
+        """Of those who called."""
 
-    def start(self) -> None:
-        """Call every other member."""
-        for member in self._store.membership.members:
-            if member.node_id != self._store.node_id:
-                caller = Caller(self, member.node_id)
-                link = Link(
-                    lambda address=member.peer_address: address,  # type: ignore[misc]
-                    caller,
-                    tag=member.node_id,
-                    jitter=self._jitter,
+    # the members
+
+    def follow(self) -> None:
+        """Call whom consensus lists now, and leave whom it does not: after each turn."""
+        driver = self._node.driver
+        if driver is None:
+            return
+        now, committed = driver.raft.membership, driver.raft.committed_membership
+        followed = self._followed
+        if followed is not None and followed[0] is now and followed[1] is committed:
+            return
+        self._followed = (now, committed)
+        self._call_members()
+        if any(i in committed.removed for i in self._incarnations.values()):
+            # Not at once: what was sent to a client behind the link, or the end of a leadership, is on its way.
+            asyncio.get_running_loop().call_later(LEAVE_S, self._close_removed)
+
+    def _call_members(self) -> None:
+        """Begin and end links so that there is one for each other member, of this incarnation."""
+        assert self._followed is not None
+        now, committed = self._followed
+        # An uncommitted change may be undone: until it is committed, who it removes may be the one to undo it.
+        wanted = {m.node_id: m for of in (committed, now) for m in of.members}
+        wanted.update(self._introduced)
+        wanted.pop(self._store.node_id, None)
+        earlier, self._members = self._members, wanted
+        for peer, member in earlier.items():
+            if peer not in wanted:
+                self._links.pop(peer).end()
+            elif member.incarnation != wanted[peer].incarnation and peer in self._out:
+                self._out[peer].abort()
+        for peer in wanted:
+            if peer not in self._links:
+                self._links[peer] = link = Link(
+                    partial(self._address, peer), Caller(self, peer), tag=peer, jitter=self._jitter
                 )
-                self._links[member.node_id] = link
                 link.start()
+
+    def _address(self, peer: NodeId) -> str:
+        return self._members[peer].peer_address
+
+    def _close_removed(self) -> None:
+        assert self._followed is not None
+        removed = self._followed[1].removed
+        for peer, incarnation in list(self._incarnations.items()):
+            if incarnation in removed and peer in self._in:
+                self._in[peer].abort()
 
     async def stop(self) -> None:
         """Close everything."""
@@ -77,25 +124,19 @@ class Peers:
 
     def hello(self, peer: NodeId) -> bytes:
         """Return the hello to a member."""
-        store = self._store
-        assert store.cluster_id is not None
-        return handshake.encode(
-            handshake.PeerHello(
-                PROTOCOL_VERSION,
-                store.node_id,
-                store.incarnation,
-                peer,
-                store.cluster_id,
-                store.first_membership.encode(),
-                store.logged_renewal_ttl_ms,
-                self._node.version_max,
-            )
-        )
+        driver = self._node.driver
+        assert driver is not None
+        hello = self._store.hello(peer, driver.raft.membership, self._node.version_max)
+        return handshake.encode(hello)
 
     def called(self, connection: Connection, peer: NodeId, answer: handshake.HelloAnswer) -> bool:
         """Take a member's answer to our hello. Return whether the link may be used."""
-        member = self._store.membership.get(peer)
-        if not answer.accepted or member is None or member.incarnation != answer.incarnation:
+        member = self._members.get(peer)
+        known = member is not None and member.incarnation == answer.incarnation
+        if known and answer.accepted is not answer.removed:
+            self._node.greeted(peer, removed=answer.removed)
+            self._links[peer].pause_min_s = REMOVED_CALLS_S if answer.removed else 0.0
+        if not answer.accepted or not known:
             why = answer.why or "it is another incarnation than the membership lists"
             counted = self._node.meter.refused_by
             counted[peer] = counted.get(peer, 0) + 1
@@ -188,7 +229,10 @@ class Peers:
         peer = NodeId(connection.tag)
         if peer != NO_NODE and self._in.get(peer) is connection:
             del self._in[peer]
+            del self._incarnations[peer]
             self._node.peer_lost(peer)
+            if self._introduced.pop(peer, None) is not None:
+                self._call_members()
 
     def _tell(self, connection: Connection) -> None:
         store, config = self._store, self._node.config
@@ -217,14 +261,13 @@ class Peers:
         connection.send(handshake.encode(handshake.BootstrapDone(not why, why)))
 
     def _accept(self, connection: Connection, hello: handshake.PeerHello) -> None:
-        store = self._store
-        refusal = handshake.refuse_hello(
-            hello,
-            node_id=store.node_id,
-            incarnation=store.incarnation,
-            cluster_id=store.cluster_id,
-            membership=store.membership,
+        store, driver = self._store, self._node.driver
+        known = (
+            (Membership(), Membership())
+            if driver is None
+            else (driver.raft.membership, driver.raft.committed_membership)
         )
+        refusal = handshake.judge_hello(hello, store.callee(*known))
         if refusal is None and store.cluster_id is None:
             why = self._node.bootstrap(
                 handshake.BootstrapSet(
@@ -233,7 +276,10 @@ class Peers:
             )
             refusal = handshake.Refusal("membership", why) if why else None
         why = "" if refusal is None else refusal.why
-        answer = handshake.HelloAnswer(not why, why, store.incarnation, self._node.version_max)
+        removed = refusal is not None and refusal.reason == handshake.REMOVED
+        answer = handshake.HelloAnswer(
+            not why, why, store.incarnation, self._node.version_max, removed
+        )
         connection.send(handshake.encode(answer))
         if refusal is not None:
             self._give_up("peer_refused", connection, *refusal)
@@ -248,6 +294,20 @@ class Peers:
             self._node.peer_lost(hello.from_id)
             earlier.abort()
         self._node.peer_said(hello.from_id, hello.state_machine_version_max)
+        self._incarnations[hello.from_id] = hello.from_incarnation
+        self._know(hello)
+
+    def _know(self, hello: handshake.PeerHello) -> None:
+        """Call back a caller that the members known here do not list: what it brought says where it is."""
+        driver = self._node.driver
+        assert driver is not None
+        self._introduced.pop(hello.from_id, None)
+        if not driver.raft.membership.lists(hello.from_id, hello.from_incarnation):
+            member = decode_membership(hello.membership).get(hello.from_id)
+            if member is not None and len(self._introduced) < limits.MEMBERS_MAX:
+                self._introduced[hello.from_id] = member
+        self.follow()
+        self._call_members()
 
 
 class Caller:

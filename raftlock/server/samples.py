@@ -8,8 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 from raftlock.audit import AuditLog
-from raftlock.raft import Role
-from raftlock.server.driver import Driver
+from raftlock.server.driver import ROLES, Driver
 from raftlock.server.leases import Leases
 from raftlock.server.meter import Meter, TimedRunner
 from raftlock.server.timers import Timers
@@ -90,7 +89,11 @@ def _wiring(found: Found, meter: Meter) -> None:
 
 def _consensus(found: Found, node: "Node", driver: Driver) -> None:
     raft = driver.raft
-    found["raftlock_role"] = {(role.name.lower(),): int(raft.role is role) for role in Role}
+    found["raftlock_role"] = {(role,): int(driver.role == role) for role in ROLES}
+    found["raftlock_members"] = {
+        ("voter",): len(raft.membership.voters),
+        ("learner",): len(raft.membership.learners),
+    }
     found["raftlock_serving"] = {_ONE: int(driver.serving)}
     found["raftlock_term"] = {_ONE: raft.term}
     found["raftlock_leader_id"] = {_ONE: raft.leader_id if raft.leader_id != NO_NODE else 0}

@@ -18,6 +18,8 @@ EVENTS = {
     "serving": "This node leads and has applied an entry of its term: it answers.",
     "stepped_down": "This node leads no more.",
     "leader": "This node learned who leads.",
+    "members": "A change of the members was applied: who votes, and who learns.",
+    "removed": "A member says that this node was removed from the cluster: it can be stopped.",
     "snapshot_saved": "The state was saved; the log before it is no longer needed.",
     "snapshot_installed": "The leader's snapshot replaced this node's state.",
     "snapshot_refused": "What the leader sent was not the snapshot that it named.",

@@ -42,6 +42,7 @@ METRICS = (
     Metric("raftlock_elections_total", _C, "Elections that this node won."),
     Metric("raftlock_step_downs_total", _C, "Leaderships of this node that ended."),
     Metric("raftlock_leader_changes_total", _C, "Leaders that this node learned of."),
+    Metric("raftlock_members", _G, "Members of the cluster, as this node knows them.", ("role",)),
     Metric("raftlock_peer_connected", _G, "1 while the link to the member is up.", ("peer",)),
     Metric("raftlock_replication_lag_entries", _G, "On a leader: entries that the member is behind.", ("peer",)),
     # the table
@@ -134,6 +135,7 @@ PEER_REASONS = {
     "version": "it speaks another version",
     "node": "it wants another node than this one",
     "cluster_id": "it is of another cluster",
+    "removed": "it was a member, and was removed",
     "not_member": "the membership does not list it, or with another incarnation",
     "membership": "the first membership that it brought is not for this node",
     "frame_too_large": "it announced a frame over the limit",

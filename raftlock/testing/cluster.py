@@ -2,11 +2,12 @@
 
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from raftlock.locks import UnknownVersion
 from raftlock.server.config import ServerConfig
 from raftlock.server.effects import Effects
-from raftlock.server.handshake import BootstrapSet, PeerHello, refuse_hello
+from raftlock.server.handshake import BootstrapSet, judge_hello
 from raftlock.testing.invariants import Violation
 from raftlock.testing.monitor import Monitor
 from raftlock.testing.network import Network, NetworkFaults
@@ -16,8 +17,10 @@ from raftlock.testing.sim_client import SimClient
 from raftlock.testing.versions import MixedVersions
 from raftlock.testing.world import World
 from raftlock_wire.ids import NodeId
-from raftlock_wire.limits import PROTOCOL_VERSION
 from raftlock_wire.membership import Member, Membership, cluster_id_of, membership
+
+if TYPE_CHECKING:
+    from raftlock.testing.members import MemberChanges
 
 FORWARD_FIRST = 16
 """Codes of frames between members from here on are streams: lost only with their link."""
@@ -35,6 +38,7 @@ class SimCluster:
         self._next_conn_id = 1
         self._connections: dict[int, tuple[SimClient, int, int]] = {}
         self.nodes: dict[int, SimNode] = {}
+        self.members_changes: MemberChanges | None = None
         self.links_are_checked = False
         """Whether membership and incarnations can differ at all: the check costs something."""
         sizes = Sizes(
@@ -100,6 +104,8 @@ class SimCluster:
         for conn_id, payload in effects.client_frames:
             connection = self._connections.get(conn_id)
             if connection is None:
+                if self.members_changes is not None:
+                    self.members_changes.answered(node, conn_id, payload)
                 continue
             client = connection[0]
             if self.network.tears():
@@ -148,38 +154,20 @@ class SimCluster:
     def _is_let_in(self, source: SimNode, target: SimNode) -> bool:
         """Return whether a link from one node to the other stands: production's own check of its hello.
 
-        A node lets in whom the first membership or the one that it knows now lists with this incarnation; one that is
-        new to the cluster, or was away while it changed, lets in a member that lists itself and it.
+        And what a caller checks of the answer: another incarnation than it knows is not whom it called.
         """
         if source.store is None or target.store is None or source.driver is None:
             return False
-        hello = PeerHello(
-            PROTOCOL_VERSION,
-            source.node_id,
-            source.store.incarnation,
-            target.node_id,
-            source.store.cluster_id or "",
-            source.store.first_membership.encode(),
-            source.store.logged_renewal_ttl_ms,
-            source.driver.versions.version_max,
-        )
-        known = target.driver.raft.membership if target.driver is not None else Membership()
-        theirs = source.driver.raft.membership
-        for members in (known, theirs):
-            refused = refuse_hello(
-                hello,
-                node_id=target.node_id,
-                incarnation=target.store.incarnation,
-                cluster_id=target.store.cluster_id,
-                membership=members,
-            )
-            listed = members.get(target.node_id)
-            if not refused and (
-                members is known
-                or (listed is not None and listed.incarnation == target.store.incarnation)
-            ):
-                return True
-        return False
+        version_max = source.driver.versions.version_max
+        hello = source.store.hello(target.node_id, source.driver.raft.membership, version_max)
+        called = source.driver.raft.membership.get(target.node_id)
+        if called is not None and called.incarnation != target.store.incarnation:
+            return False
+        known = (Membership(), Membership())
+        if target.driver is not None:
+            raft = target.driver.raft
+            known = (raft.membership, raft.committed_membership)
+        return judge_hello(hello, target.store.callee(*known)) is None
 
     def check_is_refused(self, node: SimNode) -> None:
         """A node whose directory was emptied must get no link from any member (decision 13)."""
@@ -206,10 +194,14 @@ class SimCluster:
 
     # connections of clients
 
+    def new_conn_id(self) -> int:
+        """Return an id that no connection had."""
+        self._next_conn_id += 1
+        return self._next_conn_id - 1
+
     def open_connection(self, client: SimClient, node_id: int) -> int:
         """Connect a client to a node; a node that is down lets it time out."""
-        conn_id = self._next_conn_id
-        self._next_conn_id += 1
+        conn_id = self.new_conn_id()
         node = self.nodes[node_id]
         self._connections[conn_id] = (client, node_id, node.life)
 

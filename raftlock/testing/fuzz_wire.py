@@ -199,8 +199,10 @@ def _first_seeds() -> list[bytes]:
     return [
         handshake.encode(message)
         for message in (
-            handshake.PeerHello(1, NodeId(1), "1" * 32, NodeId(2), cluster, first, 60_000, 1),
-            handshake.HelloAnswer(False, "why", "2" * 32, 1),
+            handshake.PeerHello(
+                1, NodeId(1), "1" * 32, NodeId(2), cluster, first, 60_000, 1, first
+            ),
+            handshake.HelloAnswer(False, "why", "2" * 32, 1, removed=True),
             handshake.BootstrapTell(NodeId(1), "1" * 32, "", "h:1", "h:2"),
             handshake.BootstrapSet(cluster, first, 60_000),
             handshake.BootstrapDone(True, ""),
@@ -214,7 +216,7 @@ def _first(data: bytes) -> handshake.FirstFrame:
     message = handshake.decode(data)
     me = {"node_id": NodeId(2), "incarnation": f"{2:032x}", "cluster_id": None}
     if isinstance(message, handshake.PeerHello):
-        handshake.refuse_hello(message, membership=Membership(), **me)  # type: ignore[arg-type]
+        handshake.judge_hello(message, handshake.Callee(NodeId(2), f"{2:032x}", None))
     elif isinstance(message, handshake.BootstrapSet):
         handshake.refuse_first(message.first_membership, message.cluster_id, **me)  # type: ignore[arg-type]
     return message

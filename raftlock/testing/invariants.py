@@ -10,6 +10,7 @@ SAFETY: dict[str, str] = {
     "state machine safety": "no two nodes commit different entries at one index (Raft 5.4.3)",
     "own term committed": "a leader commits by counting only entries of its own term (Raft 5.4.2)",
     "one change at a time": "no membership is appended before the one before it is committed (thesis 4.1, decision 18)",
+    "a change of members is committed when it is answered": "OK says that nothing undoes it any more (R4)",
     "commit never back": "the commit index of a running node only grows",
     "votes durable before sent": "a vote, and a candidate's own term, are in both copies on the disk before it leaves",
     "synced before acknowledged": "when a write of the log is reported durable, nothing of log or vote is unsynced",

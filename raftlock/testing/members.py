@@ -1,15 +1,19 @@
 """The administrator who changes the membership of a simulated cluster, one member at a time (thesis 4.1).
 
-It drives `raft.change_membership` itself: the driver has no command for it yet.
+It asks the leader as `raftlock members` does, with the protocol's own requests over a connection, and asks again while it
+is refused for now. Only the change of a leader that lost its followers is begun by hand: no quorum would confirm it.
 """
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from raftlock.raft import MembershipBusy, NotLeader
+from raftlock.testing.invariants import Violation
 from raftlock.testing.node import SimNode
-from raftlock_wire.ids import NodeId
-from raftlock_wire.membership import Member, Membership, membership
+from raftlock_wire.codec import pack, unpack
+from raftlock_wire.membership import Member, Membership
+from raftlock_wire.messages import Op
+from raftlock_wire.status import Status
 
 if TYPE_CHECKING:
     from raftlock.testing.cluster import SimCluster
@@ -17,9 +21,12 @@ if TYPE_CHECKING:
 ATTEMPTS_MAX = 40
 PAUSE_US = 50_000
 VOTERS_MIN = 2
+_HELLO_ID, _ID = 1, 2
 
-Change = Callable[[Membership], Membership | None]
-"""Returns the next membership, or None when there is nothing to change."""
+Request = tuple[Any, ...]
+"""A code, and the fields after the request id."""
+Wanted = Callable[[Membership], Request | None]
+"""Returns what to ask for, or None when there is nothing to change."""
 
 
 class MemberChanges:
@@ -27,9 +34,12 @@ class MemberChanges:
 
     def __init__(self, cluster: "SimCluster") -> None:
         self._cluster = cluster
+        cluster.members_changes = self
         self.busy = False
         self.shrank = False
         """Whether a membership of less than three voters was ever begun: then no disk may be lost any more."""
+        self._asked: dict[int, tuple[SimNode, Request]] = {}
+        """By connection."""
 
     def add_learner(self, pick: float) -> None:
         """Add a node that is not a member: a spare, or one that was removed."""
@@ -41,38 +51,40 @@ class MemberChanges:
         node = out[int(pick * len(out))]
         if not self._join(node):
             return
-        member = self._member(node, learner=True)
+        member = self._member(node)
         self._ask(
-            f"add n{node.node_id} as a learner",
             lambda now: (
-                membership([*now.members, member]) if now.get(node.node_id) is None else None
+                (int(Op.ADD_MEMBER), *member[:4]) if now.get(node.node_id) is None else None
             ),
         )
 
     def promote(self, pick: float) -> None:
         """Make a learner a voter."""
 
-        def change(now: Membership) -> Membership | None:
+        def wanted(now: Membership) -> Request | None:
             learners = sorted(now.learners)
             if not learners:
                 return None
-            chosen = learners[int(pick * len(learners))]
-            return membership(
-                m._replace(learner=False) if m.node_id == chosen else m for m in now.members
-            )
+            chosen = now.get(learners[int(pick * len(learners))])
+            assert chosen is not None
+            return (int(Op.PROMOTE_MEMBER), chosen.node_id, chosen.incarnation)
 
-        self._ask("promote a learner", change)
+        self._ask(wanted)
 
     def remove(self, node: SimNode) -> None:
         """Remove a member, unless too few voters with their disks would be left."""
 
-        def change(now: Membership) -> Membership | None:
-            left = membership(m for m in now.members if m.node_id != node.node_id)
+        def wanted(now: Membership) -> Request | None:
+            member = now.get(node.node_id)
+            left = now.without(node.node_id)
             fit = [v for v in left.voters if not self._cluster.nodes[v].out_of_service]
             enough = len(left.voters) >= VOTERS_MIN and len(fit) * 2 > len(left.voters)
-            return left if enough and now.get(node.node_id) is not None else None
+            if member is None or not enough:
+                return None
+            self.shrank = self.shrank or len(left.voters) < 3
+            return (int(Op.REMOVE_MEMBER), member.node_id, member.incarnation)
 
-        self._ask(f"remove n{node.node_id}", change)
+        self._ask(wanted)
 
     def replace_lost(self) -> None:
         """Remove a node whose data is lost; its machine may come back as a learner with an empty disk."""
@@ -89,23 +101,25 @@ class MemberChanges:
         spares = [
             n
             for n in self._cluster.nodes.values()
-            if now.get(n.node_id) is None and n.store is not None and n.store.cluster_id is not None
+            if now.get(n.node_id) is None
+            and n.store is not None
+            and n.store.cluster_id is not None
+            and n.store.incarnation not in now.removed
         ]
         others = [m for m in now.members if m.node_id != leader.node_id]
         if spares:
-            new = membership([*now.members, self._member(spares[0], learner=True)])
+            new = now.with_member(self._member(spares[0]))
         elif len(others) >= VOTERS_MIN:
             gone = others[int(pick * len(others))]
-            new = membership(m for m in now.members if m is not gone)
+            new = now.without(gone.node_id)
             fit = [v for v in new.voters if not self._cluster.nodes[v].out_of_service]
             if len(fit) * 2 <= len(new.voters):
                 return
         else:
             return
-        self._change(leader, new, "a lonely change")
+        self._begin(leader, new)
 
-    def _change(self, leader: SimNode, new: Membership, what: str) -> bool:
-        """Propose a membership at a leader. Return whether it took it."""
+    def _begin(self, leader: SimNode, new: Membership) -> None:
         assert leader.driver is not None
         driver = leader.driver
         try:
@@ -115,20 +129,23 @@ class MemberChanges:
                 wall_us=max(leader.wall_us(), driver.raft.last_wall_us),
             )
         except (MembershipBusy, NotLeader):
-            return False
+            return
         self._cluster.links_are_checked = True
         self.shrank = self.shrank or len(new.voters) < 3
-        self._note(what, index, driver.raft.membership, leader.node_id)
+        self._cluster.world.note(f"a lonely change at {index}: {_shown(new)}")
         leader.wake()
-        return True
 
     # how
 
     def _join(self, node: SimNode) -> bool:
         """Let a node run that knows its cluster, and no membership that lists it. Return whether it runs."""
         cluster = self._cluster
-        if node.out_of_service and node.store is not None:
-            # Its directory is not the member's that it was: it begins anew.
+        store = node.store
+        removed = store is not None and store.incarnation in cluster.members().removed
+        if store is not None and (node.out_of_service or removed):
+            # Its directory is not the member's that it was, or was removed with it: it begins anew.
+            if node.up:
+                node.kill("is stopped: it was removed")
             node.replace_disk()
         if node.store is None or node.store.cluster_id is None or not node.up:
             if not node.up:
@@ -142,31 +159,69 @@ class MemberChanges:
         return node.up
 
     @staticmethod
-    def _member(node: SimNode, *, learner: bool) -> Member:
+    def _member(node: SimNode) -> Member:
         assert node.store is not None
         i = node.node_id
-        return Member(i, node.store.incarnation, f"node{i}:7411", f"node{i}:7401", learner)
+        return Member(i, node.store.incarnation, f"node{i}:7411", f"node{i}:7401", learner=True)
 
-    def _ask(self, what: str, change: Change, attempt: int = 0) -> None:
+    def _ask(self, wanted: Wanted, attempt: int = 0) -> None:
         self.busy = attempt < ATTEMPTS_MAX
         leader = self._cluster.leader()
         if leader is not None and leader.driver is not None:
-            new = change(leader.driver.raft.membership)
-            if new is None:
+            request = wanted(leader.driver.raft.membership)
+            if request is None:
                 self.busy = False
                 return
-            if self._change(leader, new, what):
-                self.busy = False
-                return
+            self._send(leader, request)
         if attempt < ATTEMPTS_MAX:
-            self._cluster.world.after(PAUSE_US, lambda: self._ask(what, change, attempt + 1))
+            self._cluster.world.after(PAUSE_US, lambda: self._ask(wanted, attempt + 1))
 
-    def _note(self, what: str, index: int, now: Membership, leader: NodeId) -> None:
-        world = self._cluster.world
-        world.note(
-            f"{what} at {index}: voters {sorted(now.voters)}, learners {sorted(now.learners)}"
-        )
-        if what.startswith("promote"):
-            world.saw("a learner becomes a voter")
-        if leader not in now.voters:
-            world.saw("a leader removes itself")
+    def _send(self, leader: SimNode, request: Request) -> None:
+        """Ask over a connection of its own."""
+        assert leader.driver is not None
+        self._cluster.links_are_checked = True
+        self._cluster.world.note(f"asks n{leader.node_id} for {Op(request[0]).name} {request[1:]}")
+        conn_id = self._cluster.new_conn_id()
+        self._asked[conn_id] = (leader, request)
+        driver = leader.driver
+        driver.client_opened(conn_id, "admin")
+        hello = (int(Op.HELLO), _HELLO_ID, 1, 1, None, None, "admin")
+        for said in (hello, (request[0], _ID, *request[1:])):
+            driver.client_frame(conn_id, pack([said]))
+        leader.wake()
+
+    def answered(self, node: SimNode, conn_id: int, payload: bytes) -> None:
+        """Take what a node sends to a connection that is no client's."""
+        if conn_id not in self._asked or self._asked[conn_id][0] is not node:
+            return
+        for message in unpack(payload)[1:]:
+            if message[0] != _ID:
+                continue
+            _, request = self._asked.pop(conn_id)
+            self._cluster.world.note(f"n{node.node_id} answers {Op(request[0]).name} {message[1:]}")
+            if message[1] == Status.OK:
+                self._check_committed(node, request)
+            assert node.driver is not None
+            node.driver.client_closed(conn_id)
+
+    def _check_committed(self, node: SimNode, request: Request) -> None:
+        """What is answered OK is committed at that moment: nothing may undo it (R4)."""
+        assert node.driver is not None
+        committed = node.driver.raft.committed_membership
+        code, node_id, incarnation = request[:3]
+        listed = committed.lists(node_id, incarnation)
+        voter = listed and node_id in committed.voters
+        done = {Op.ADD_MEMBER: listed, Op.PROMOTE_MEMBER: voter, Op.REMOVE_MEMBER: not listed}
+        if not done[code]:
+            raise Violation(
+                "a change of members is committed when it is answered",
+                f"node {node.node_id} answers {Op(code).name} {node_id}: {_shown(committed)}",
+            )
+        if code == Op.PROMOTE_MEMBER:
+            self._cluster.world.saw("a learner becomes a voter")
+        if code == Op.REMOVE_MEMBER and node_id == node.node_id:
+            self._cluster.world.saw("a leader removes itself")
+
+
+def _shown(members: Membership) -> str:
+    return f"voters {sorted(members.voters)}, learners {sorted(members.learners)}"

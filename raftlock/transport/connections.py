@@ -249,10 +249,17 @@ class Link:
         self._jitter = jitter
         self._dialer = Dialer()
         self._task: asyncio.Task[None] | None = None
+        self.pause_min_s = 0.0
+        """The least pause before the next attempt: for a peer that has said that it wants no call."""
 
     def start(self) -> None:
         """Begin to connect."""
         self._task = asyncio.get_running_loop().create_task(self._keep())
+
+    def end(self) -> None:
+        """Stop connecting and close what is open, soon."""
+        if self._task is not None:
+            self._task.cancel()
 
     async def stop(self) -> None:
         """Stop connecting; the handler closes what is open."""
@@ -284,7 +291,7 @@ class Link:
             pause_s = (
                 RECONNECT_MIN_S if loop.time() - began > 1 else min(pause_s * 2, RECONNECT_MAX_S)
             )
-            await asyncio.sleep(pause_s * (0.5 + self._jitter()))
+            await asyncio.sleep(max(pause_s, self.pause_min_s) * (0.5 + self._jitter()))
 
 
 class _LinkConnection(Connection):

@@ -32,11 +32,12 @@ class Cluster:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        ports = free_ports(9)
-        self.ids = (1, 2, 3)
-        self._ports = {i: ports[3 * (i - 1) : 3 * i] for i in self.ids}
+        ports = free_ports(15)
+        self.ids: tuple[int, ...] = (1, 2, 3)
+        """The members, or those that are asked who leads."""
+        self._ports = {i: ports[3 * (i - 1) : 3 * i] for i in range(1, 6)}
         self.processes: dict[int, subprocess.Popen[bytes]] = {}
-        self.environment: dict[int, dict[str, str]] = {i: {} for i in self.ids}
+        self.environment: dict[int, dict[str, str]] = {i: {} for i in self._ports}
         """What a node gets besides this process's own environment."""
 
     @property
@@ -55,6 +56,10 @@ class Cluster:
     def http(self, node_id: int) -> str:
         """Return the root of a node's HTTP."""
         return f"http://127.0.0.1:{self._ports[node_id][2]}"
+
+    def move(self, node_id: int, *, to: int) -> None:
+        """Give a node that is down the addresses of one that was never started."""
+        self._ports[node_id] = self._ports.pop(to)
 
     def start(self, node_id: int) -> None:
         """Start a node."""

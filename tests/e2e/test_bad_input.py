@@ -553,7 +553,10 @@ def test_a_caller_that_is_no_member_is_told_why(
     """A node that is not listed with its incarnation, is of another version or cluster, or wants another node."""
     with RawClient(steady.endpoint(1)) as client:
         cluster_id = client.hello[3]
-    hello = handshake.PeerHello(1, NodeId(9), "0" * 32, NodeId(1), cluster_id, b"", 60_000, 1)
+    nobody = b"\x90"
+    hello = handshake.PeerHello(
+        1, NodeId(9), "0" * 32, NodeId(1), cluster_id, nobody, 60_000, 1, nobody
+    )
     with (
         grows(steady.http(1), series),
         RawClient(peer_endpoint(steady, 1), hello=False) as stranger,

@@ -317,9 +317,13 @@ def test_a_leader_that_is_removed_leads_until_that_is_committed() -> None:
     raft.tick(T + 1)
     before = raft.role, raft.commit_index
     answer(raft, 3, 2)
+    committed = settle(raft).committed
     raft.tick(T + 2)
 
     assert (before, raft.role, raft.commit_index) == ((Role.LEADER, 1), Role.FOLLOWER, 2)
+    assert [e.kind for e in committed] == [EntryKind.MEMBERSHIP]
+    # It hands over as it goes (3.10): nobody waits for an election timeout.
+    assert [type(m.message) for m in settle(raft).messages] == [TimeoutNow]
 
 
 def test_a_removed_peer_is_forgotten() -> None:

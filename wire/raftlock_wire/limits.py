@@ -41,6 +41,21 @@ SLOTS_MAX = 4_096
 NUMBER_MAX = (1 << 53) - 1
 """Tokens, ids and counters fit in a double (rule T1)."""
 
+# Members
+NODE_ID_MAX = 65_535
+INCARNATION_SIZE_MAX = 64
+ADDRESS_SIZE_MAX = 261
+"""A name of 253 bytes, a colon and a port; an IPv6 address in brackets is shorter."""
+MEMBERS_MAX = 32
+"""Members of a cluster, learners too: each gets every entry from the leader, and is named in each hello."""
+REMOVED_KEPT_MAX = 64
+"""Incarnations of removed members that the membership remembers, so that they do not come back."""
+PROMOTE_BEHIND_MAX = 64
+"""Entries that a learner may lack when it becomes a voter: a window of messages (RaftConfig), as any follower may that
+keeps up. One that lacks more would count in the quorum long before it can help to commit."""
+MEMBERS_RETRY_MS = 100
+"""While one change of the members is under way, another is to be asked for again after so long."""
+
 # Leases
 OFFER_MS_MAX = 2_000
 LOGGED_RENEWAL_TTL_MS_DEFAULT = 60_000

@@ -52,6 +52,14 @@ class Op(IntEnum):
     """[14, id, resource, token, reason, now]"""
     NODE_STATUS = 15
     """[15, id]: of the node that is asked, whoever leads"""
+    MEMBERS = 16
+    """[16, id]: who the members are, as the leader sees them"""
+    ADD_MEMBER = 17
+    """[17, id, node_id, incarnation, peer_address, client_address]: as a learner; of a member: its addresses"""
+    PROMOTE_MEMBER = 18
+    """[18, id, node_id, incarnation]: a learner becomes a voter"""
+    REMOVE_MEMBER = 19
+    """[19, id, node_id, incarnation]"""
 
     EXPIRE_LOCK = 32
     """[32, 0, resource, token, rev]"""
@@ -296,6 +304,17 @@ def _force_release(r: tuple[Any, ...]) -> None:
     _boolean("now", r[5])
 
 
+def _member(r: tuple[Any, ...]) -> None:
+    _integer("node_id", r[2], 1, limits.NODE_ID_MAX)
+    _text("incarnation", r[3], 1, limits.INCARNATION_SIZE_MAX)
+
+
+def _add_member(r: tuple[Any, ...]) -> None:
+    _member(r)
+    _text("peer_address", r[4], 1, limits.ADDRESS_SIZE_MAX)
+    _text("client_address", r[5], 1, limits.ADDRESS_SIZE_MAX)
+
+
 def _nothing(_: tuple[Any, ...]) -> None:
     return
 
@@ -316,6 +335,10 @@ CHECKS: dict[int, tuple[int, Callable[[tuple[Any, ...]], None]]] = {
     Op.LIST: (7, _list),
     Op.FORCE_RELEASE: (6, _force_release),
     Op.NODE_STATUS: (2, _nothing),
+    Op.MEMBERS: (2, _nothing),
+    Op.ADD_MEMBER: (6, _add_member),
+    Op.PROMOTE_MEMBER: (4, _member),
+    Op.REMOVE_MEMBER: (4, _member),
 }
 """For each request of a client: how many elements its array has, and the check of its fields."""
 

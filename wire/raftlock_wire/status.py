@@ -31,3 +31,5 @@ class Status(IntEnum):
     BAD_REQUEST = 15
     TOO_LARGE = 16
     UNSUPPORTED_VERSION = 17
+    REFUSED = 18
+    """What the cluster is in now does not allow it; the answer says why."""

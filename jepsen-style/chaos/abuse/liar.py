@@ -38,7 +38,6 @@ from raftlock.storage import OsDisk
 from raftlock_wire.entry import SnapshotMeta
 from raftlock_wire.errors import BadFrame
 from raftlock_wire.ids import Index, NodeId, Term
-from raftlock_wire.limits import PROTOCOL_VERSION
 from raftlock_wire.messages import Op
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
@@ -157,7 +156,9 @@ class Liar:
         """Listen at the member's address, and lie to every other one until the time is up."""
         host, _, port = peer_address.rpartition(":")
         server = await asyncio.start_server(self._called, host, int(port))
-        others = [m for m in self._store.membership.members if m.node_id != self._store.node_id]
+        others = [
+            m for m in self._store.first_membership.members if m.node_id != self._store.node_id
+        ]
         await asyncio.gather(*(self._lie_to(m.node_id, m.peer_address) for m in others))
         server.close()
 
@@ -195,10 +196,7 @@ class Liar:
         reader, writer = await asyncio.open_connection(host, int(port))
         store = self._store
         assert store.cluster_id is not None
-        hello = handshake.PeerHello(
-            PROTOCOL_VERSION, store.node_id, store.incarnation, node_id, store.cluster_id,
-            store.first_membership.encode(), store.logged_renewal_ttl_ms, max(VERSIONS),
-        )  # fmt: skip
+        hello = store.hello(node_id, store.first_membership, max(VERSIONS))
         _write(writer, handshake.encode(hello))
         await _read(reader)
         return reader, writer

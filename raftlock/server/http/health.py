@@ -58,6 +58,15 @@ class NodeHandlers:
         }
         if driver is not None:
             shown |= driver.status()
+            shown["members"] = [
+                {
+                    "id": m.node_id,
+                    "role": "learner" if m.learner else "voter",
+                    "peer_address": m.peer_address,
+                    "client_address": m.client_address,
+                }
+                for m in driver.raft.membership.members
+            ]
         shown["version"] = package_version()
         shown["uptime_seconds"] = round(time.monotonic() - self._started_s, 3)
         return answer(shown)

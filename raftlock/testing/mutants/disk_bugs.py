@@ -105,7 +105,7 @@ BUGS: tuple[Mutant, ...] = (
         breaks="a node that forgot its votes and its log counts in quorums (decision 13)",
         edits=(
             Edit(
-                "raftlock.server.handshake:lists",
+                "raftlock_wire.membership:Membership.lists",
                 "member.incarnation == incarnation",
                 "incarnation != ''",
             ),

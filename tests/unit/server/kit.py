@@ -61,6 +61,7 @@ def make_driver(
         cluster_id=CLUSTER_ID,
         logged_renewal_ttl_ms=logged_renewal_ttl_ms,
         stall_us=150 * MS,
+        incarnation=f"{node_id:032x}",
     )
     return Driver(config=config, raft=raft, table=LockTable(versions), applied=None, membership=of)
 
@@ -81,6 +82,8 @@ class Nodes:
         versions: Versions = VERSIONS,
     ) -> None:
         self.now_us = 0
+        self._count = count
+        self._logged_renewal_ttl_ms = logged_renewal_ttl_ms
         self.drivers = {
             i: make_driver(i, count, logged_renewal_ttl_ms=logged_renewal_ttl_ms, versions=versions)
             for i in range(1, count + 1)
@@ -104,6 +107,16 @@ class Nodes:
         self._node_of: dict[int, int] = {}
         self._next_id = 100
 
+    def start(self, node: int) -> None:
+        """Start a node that the first members do not list: it knows them, and nothing else."""
+        self._waiting[node], self._jobs[node] = deque(), deque()
+        self.drivers[node] = make_driver(
+            node,
+            self._count,
+            logged_renewal_ttl_ms=self._logged_renewal_ttl_ms,
+            now_us=self.now_us,
+        )
+
     # time
 
     def step(self, us: int = MS) -> None:
@@ -120,7 +133,7 @@ class Nodes:
             self._jobs[i].extend(effects.jobs)
             self._do_jobs(i)
             for peer, payload in effects.peer_frames:
-                if (i, peer) not in self.cut:
+                if (i, peer) not in self.cut and peer in self.drivers:
                     if payload[1] == 16:
                         self.forwarded.append((i, int(peer)))
                     self._later(int(peer), self.drivers[peer].peer_frame, NodeId(i), payload)

@@ -11,19 +11,23 @@ from raftlock.server.handshake import (
     BootstrapDone,
     BootstrapSet,
     BootstrapTell,
+    Callee,
     FirstFrame,
     HelloAnswer,
     PeerHello,
+    Refusal,
 )
 from raftlock_wire.codec import pack
 from raftlock_wire.errors import BadFrame
 from raftlock_wire.ids import NodeId
-from raftlock_wire.membership import cluster_id_of
+from raftlock_wire.membership import Member, cluster_id_of
 from tests.unit.server.kit import members_of
 
 FIRST = members_of(3)
 CLUSTER = cluster_id_of(FIRST)
-HELLO = PeerHello(1, NodeId(2), f"{2:032x}", NodeId(1), CLUSTER, FIRST.encode(), 60_000, 1)
+HELLO = PeerHello(
+    1, NodeId(2), f"{2:032x}", NodeId(1), CLUSTER, FIRST.encode(), 60_000, 1, FIRST.encode()
+)
 
 
 @pytest.mark.parametrize(
@@ -31,7 +35,7 @@ HELLO = PeerHello(1, NodeId(2), f"{2:032x}", NodeId(1), CLUSTER, FIRST.encode(),
     [
         None,
         HELLO,
-        HelloAnswer(True, "", "i", 1),
+        HelloAnswer(False, "why", "i", 1, removed=True),
         BootstrapTell(NodeId(1), "i", "", "p:1", "c:1"),
         BootstrapSet(CLUSTER, FIRST.encode(), 60_000),
         BootstrapDone(False, "why"),
@@ -72,15 +76,12 @@ def test_a_frame_of_another_shape_is_refused(payload: bytes) -> None:
         handshake.decode(payload)
 
 
+CALLEE = Callee(NodeId(1), f"{1:032x}", CLUSTER, FIRST, FIRST)
+
+
 def refused(hello: PeerHello, **of: Any) -> str:
     """Return why node 1 refuses a hello; empty if it does not."""
-    node: dict[str, Any] = {
-        "node_id": NodeId(1),
-        "incarnation": f"{1:032x}",
-        "cluster_id": CLUSTER,
-        "membership": FIRST,
-    }
-    refusal = handshake.refuse_hello(hello, **{**node, **of})
+    refusal = handshake.judge_hello(hello, CALLEE._replace(**of))
     return "" if refusal is None else refusal.why
 
 
@@ -117,6 +118,70 @@ def test_an_empty_node_takes_a_membership_that_lists_it(
     found = refused(HELLO._replace(**change), cluster_id=None, **of)
 
     assert (found[: len(why)], bool(found)) == (why, bool(why))
+
+
+NEW = Member(NodeId(4), f"{4:032x}", "n4:1", "n4:2", learner=True)
+GROWN = FIRST.with_member(NEW)
+BY_NEW = HELLO._replace(from_id=NodeId(4), from_incarnation=NEW.incarnation)
+
+
+@pytest.mark.parametrize(
+    ("hello", "callee", "why"),
+    [
+        # Who was down while 4 was added knows it by what it brings; by 4's own old knowledge it does not.
+        (BY_NEW._replace(membership=GROWN.encode()), CALLEE, ""),
+        (BY_NEW, CALLEE, f"node 4 with incarnation {4:032x} is not a member"),
+        (BY_NEW, CALLEE._replace(membership=GROWN), ""),
+        # What a caller brings must list the one that it calls, with its incarnation.
+        (
+            BY_NEW._replace(membership=GROWN.encode()),
+            CALLEE._replace(incarnation="new disk"),
+            f"node 4 with incarnation {4:032x} is not a member",
+        ),
+    ],
+)
+def test_who_knows_of_fewer_members_lets_in_a_caller_that_lists_both(
+    hello: PeerHello, callee: Callee, why: str
+) -> None:
+    """A node that was down while the members changed, and one that is new, know the first members only."""
+    refusal = handshake.judge_hello(hello, callee)
+
+    assert refusal == (Refusal("not_member", why) if why else None)
+
+
+def test_an_empty_node_takes_the_cluster_of_a_member_that_lists_it_now() -> None:
+    """The first membership proves the cluster id; the one of now lists the new node, and the caller."""
+    empty = Callee(NodeId(4), NEW.incarnation, None)
+    hello = HELLO._replace(to_id=NodeId(4), membership=GROWN.encode())
+    whys = [
+        handshake.judge_hello(said, empty)
+        for said in (
+            hello,
+            hello._replace(membership=FIRST.encode()),
+            hello._replace(cluster_id="d" * 32),
+            hello._replace(from_incarnation="new disk"),
+        )
+    ]
+
+    not_in = f"node 4 with incarnation {4:032x} is not in the membership"
+    assert [refusal and refusal.why for refusal in whys] == [
+        None,
+        not_in,
+        "the cluster id is not that of the membership",
+        not_in,
+    ]
+
+
+def test_who_was_removed_is_told_so_once_that_is_committed() -> None:
+    """What it brings lists both, but is old. An uncommitted removal may be undone: until then it is let in."""
+    shrunk = FIRST.without(NodeId(2))
+    judged = [
+        handshake.judge_hello(HELLO, CALLEE._replace(membership=shrunk, committed=committed))
+        for committed in (FIRST, shrunk)
+    ]
+
+    why = f"node 2 with incarnation {2:032x} was removed"
+    assert judged == [None, Refusal("removed", why)]
 
 
 def test_a_node_of_another_cluster_takes_no_first_membership() -> None:

@@ -41,7 +41,7 @@ def test_an_empty_directory_is_formatted_and_waits_for_a_cluster() -> None:
     """It has an identity and no members: it calls nobody and lets nobody in (decision 13)."""
     store = opened(SimDisk(rng=random.Random(1)))
 
-    assert (store.node_id, store.incarnation, store.cluster_id, store.membership) == (
+    assert (store.node_id, store.incarnation, store.cluster_id, store.first_membership) == (
         1,
         INCARNATION,
         None,

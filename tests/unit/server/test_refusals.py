@@ -12,7 +12,7 @@ from raftlock.telemetry.metrics import CLIENT_REASONS, PEER_REASONS
 from raftlock_wire.ids import NO_NODE, NodeId
 from raftlock_wire.messages import Op
 from tests.unit.server.kit import CLUSTER_ID, members_of
-from tests.unit.server.test_handshake import CLUSTER, FIRST, HELLO
+from tests.unit.server.test_handshake import CALLEE, CLUSTER, HELLO
 
 
 @pytest.mark.parametrize(
@@ -58,13 +58,8 @@ def test_a_refused_member_is_counted_by_reason(
     change: dict[str, Any], of_cluster: str | None, reason: str
 ) -> None:
     """Each way to be no member has its reason in the table."""
-    refusal = handshake.refuse_hello(
-        HELLO._replace(**change),
-        node_id=NodeId(1),
-        incarnation=f"{1:032x}",
-        cluster_id=of_cluster,
-        membership=FIRST,
-    )
+    callee = CALLEE._replace(cluster_id=of_cluster)
+    refusal = handshake.judge_hello(HELLO._replace(**change), callee)
 
     assert refusal is not None
     assert (refusal.reason, refusal.reason in PEER_REASONS) == (reason, True)

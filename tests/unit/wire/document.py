@@ -72,6 +72,7 @@ class Document(NamedTuple):
     any_answers: tuple[Answer, ...]
     items: tuple[Answer, ...]
     info: tuple[Field, ...]
+    member: tuple[Field, ...]
     events: dict[int, Answer]
     fields: dict[str, Field]
     limits: dict[str, int]
@@ -121,6 +122,7 @@ def read(text: str | None = None) -> Document:
             for r in tables["RENEW (8)"][2]
         ),
         info=tuple(map(_field, tables["GET (12)"][2])),
+        member=tuple(map(_field, tables["MEMBERS (16)"][1])),
         events={
             int(r["code"]): Answer(
                 _name(r["event"]), frozenset(), tuple(_names(r["elements from 2 on"]))

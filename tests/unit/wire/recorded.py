@@ -298,6 +298,20 @@ def _refusals(r: Recorder) -> None:
     r.acquire("acquire after a restore", (session, 0, 1), "order:1")
 
 
+def _members(r: Recorder) -> None:
+    new = (2, f"{2:032x}")
+    addresses = ("192.0.2.2:7411", "192.0.2.2:7401")
+    r.ask("add member", Op.ADD_MEMBER, *new, *addresses)
+    r.ask("add member again", Op.ADD_MEMBER, *new, *addresses)
+    r.ask("add member with another incarnation", Op.ADD_MEMBER, 2, f"{3:032x}", *addresses)
+    r.ask("members", Op.MEMBERS)
+    r.ask("promote a member that is behind", Op.PROMOTE_MEMBER, *new)
+    r.ask("promote a voter", Op.PROMOTE_MEMBER, 1, f"{1:032x}")
+    r.ask("remove member", Op.REMOVE_MEMBER, *new)
+    r.ask("remove the last voter", Op.REMOVE_MEMBER, 1, f"{1:032x}")
+    r.ask("add member that was removed", Op.ADD_MEMBER, *new, *addresses)
+
+
 def _no_leader(r: Recorder) -> None:
     r.ask("no leader is known", Op.CHECK, "order:1", 1)
 
@@ -329,6 +343,7 @@ _SCENARIOS: dict[Callable[[Recorder], None], Callable[[], Recorder]] = {
     _waiting: Recorder,
     _forced: Recorder,
     _refusals: Recorder,
+    _members: Recorder,
     _no_leader: lambda: Recorder(3, serving=False),
     _leader_lost: lambda: Recorder(3),
 }

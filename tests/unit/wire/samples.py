@@ -30,6 +30,10 @@ USUAL: dict[Op, Message] = {
     Op.LIST: (13, 13, 0, "order:", "", 100, False),
     Op.FORCE_RELEASE: (14, 14, "order:1", 1_800_000_000_000_001, "operator asked", False),
     Op.NODE_STATUS: (15, 15),
+    Op.MEMBERS: (16, 16),
+    Op.ADD_MEMBER: (17, 17, 4, f"{4:032x}", "192.0.2.4:7411", "192.0.2.4:7401"),
+    Op.PROMOTE_MEMBER: (18, 18, 4, f"{4:032x}"),
+    Op.REMOVE_MEMBER: (19, 19, 4, f"{4:032x}"),
 }
 
 

@@ -119,7 +119,7 @@ class Served:
 
     def _carry(self, i: int, effects: Effects) -> None:
         for peer, payload in effects.peer_frames:
-            if not self.cut & {i, peer}:
+            if peer in self.drivers and not self.cut & {i, peer}:
                 self.drivers[peer].peer_frame(NodeId(i), payload)
         for conn_id, payload in effects.client_frames:
             self.frames[conn_id].append(payload)

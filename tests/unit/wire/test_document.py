@@ -132,6 +132,8 @@ _MEANING: dict[str, Callable[[Any], bool]] = {
     "resource": lambda v: v != "me",
     "address": lambda v: v == ADDRESS,
     "principal": lambda v: v == "",
+    "cluster_id": lambda v: len(v) == 32,
+    "cause": lambda v: " " not in v,
     "goodbye": lambda v: " " not in v,
     "reason": lambda v: v in ("queue", "restore"),
     "field": lambda v: " " not in v,
@@ -159,6 +161,9 @@ def _problems(names: tuple[str, ...], values: tuple[Any, ...]) -> list[str]:
             for status, *rest in value:
                 row = next(i for i in DOCUMENT.items if i.status == Status(status).name)
                 found += _problems(row.names, tuple(rest))
+        elif name == "members":
+            for member in value:
+                found += [f.problem(v) for f, v in zip(DOCUMENT.member, member, strict=True)]
         elif name in ("info", "infos") and value is not None:
             for info in (value,) if name == "info" else value:
                 found += [f.problem(v) for f, v in zip(DOCUMENT.info, info, strict=True)]

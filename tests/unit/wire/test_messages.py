@@ -35,6 +35,10 @@ GOOD: dict[Op, tuple[Any, ...]] = {
     Op.LIST: (13, 1, 0, "order:", "", 100, False),
     Op.FORCE_RELEASE: (14, 1, "order:1", 7, "stuck", True),
     Op.NODE_STATUS: (15, 1),
+    Op.MEMBERS: (16, 1),
+    Op.ADD_MEMBER: (17, 1, 4, "f" * 32, "n4:7411", "n4:7401"),
+    Op.PROMOTE_MEMBER: (18, 1, 4, "f" * 32),
+    Op.REMOVE_MEMBER: (19, 1, 4, "f" * 32),
 }
 BAD = [
     (Op.HELLO, 2, 0, "version_min"),
@@ -77,6 +81,11 @@ BAD = [
     (Op.FORCE_RELEASE, 4, "", "reason"),
     (Op.FORCE_RELEASE, 5, "now", "now"),
     (Op.NODE_STATUS, 1, 0, "request_id"),
+    (Op.ADD_MEMBER, 2, 0, "node_id"),
+    (Op.ADD_MEMBER, 4, "", "peer_address"),
+    (Op.ADD_MEMBER, 5, "x" * 262, "client_address"),
+    (Op.PROMOTE_MEMBER, 2, 65_536, "node_id"),
+    (Op.REMOVE_MEMBER, 3, "", "incarnation"),
 ]
 
 
