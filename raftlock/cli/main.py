@@ -53,7 +53,7 @@ SECTIONS = {
         "force-release",
         "history",
     ),
-    "A cluster": ("dev", "status", "bench"),
+    "A cluster": ("dev", "status", "members", "bench"),
     "Nodes": ("server", "bootstrap", "config", "healthcheck", "audit"),
     "Other": ("completion", "version"),
 }
@@ -142,8 +142,7 @@ def completion(shell: str, as_json: bool) -> None:
 
 for _command in (
     lock, acquire, renew, release, check, get, list_locks, force_release, status,
-    members_group,
-    healthcheck, history, audit, server, bootstrap, dev, bench, config_group, version, completion,
+    members_group, healthcheck, history, audit, server, bootstrap, dev, bench, config_group, version, completion,
 ):  # fmt: skip
     main.add_command(_command)
 

@@ -72,8 +72,9 @@ def read_config(config_file: Path | None, flags: dict[str, Any]) -> ServerConfig
 def server(config_file: Path | None, **flags: Any) -> None:
     """Run one node until SIGTERM.
 
-    A new data directory is formatted; the node then waits until `raftlock bootstrap` makes it part of a cluster. Each
-    field may stand in the file, in its RAFTLOCK_ variable, or as a flag.
+    A new data directory is formatted; the node then waits until `raftlock bootstrap`, or
+    `raftlock members add`, makes it part of a cluster. Each field may stand in the file, in its
+    RAFTLOCK_ variable, or as a flag.
 
     \b
     Example: raftlock server --node-id 1 --data-dir /var/lib/raftlock \\

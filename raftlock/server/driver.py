@@ -109,6 +109,7 @@ class Driver:
         )
         self.members = Members(
             node_id=config.node_id,
+            incarnation=config.incarnation,
             cluster_id=config.cluster_id,
             raft=raft,
             leading=self.leading,
@@ -174,8 +175,8 @@ class Driver:
         if not removed:
             self._say_removed.discard(peer)
             return
-        if not self._say_removed:
-            self._effects.notice("removed", says=peer, incarnation=self.config.incarnation)
+        if not self._say_removed and not self.removed:
+            self._effects.notice("removed", says=peer)
         self._say_removed.add(peer)
 
     def job_done(self, job: Job, result: Any) -> None:

@@ -134,9 +134,17 @@ class Members:
     """Requests about the members at this node while it leads."""
 
     def __init__(
-        self, *, node_id: NodeId, cluster_id: str, raft: Raft, leading: Leading, effects: Effects
+        self,
+        *,
+        node_id: NodeId,
+        incarnation: str,
+        cluster_id: str,
+        raft: Raft,
+        leading: Leading,
+        effects: Effects,
     ) -> None:
         self._node_id = node_id
+        self._incarnation = incarnation
         self._cluster_id = cluster_id
         self._raft = raft
         self._leading = leading
@@ -208,6 +216,8 @@ class Members:
             voters=",".join(map(str, sorted(members.voters))),
             learners=",".join(map(str, sorted(members.learners))),
         )
+        if self._incarnation in members.removed[-1:]:
+            self._effects.notice("removed", index=entry.index)
         if self._pending is not None and self._pending[0] == entry.index:
             read = self._pending[1]
             self._pending = None

@@ -135,7 +135,9 @@ class Peers:
         known = member is not None and member.incarnation == answer.incarnation
         if known and answer.accepted is not answer.removed:
             self._node.greeted(peer, removed=answer.removed)
-            self._links[peer].pause_min_s = REMOVED_CALLS_S if answer.removed else 0.0
+            link = self._links.get(peer)
+            if link is not None:
+                link.pause_min_s = REMOVED_CALLS_S if answer.removed else 0.0
         if not answer.accepted or not known:
             why = answer.why or "it is another incarnation than the membership lists"
             counted = self._node.meter.refused_by

@@ -47,6 +47,10 @@ REQUESTS: tuple[tuple[Any, ...], ...] = (
     (13, 13, 2, 1, "", 1, True),
     (14, 14, "order:1", _TOKEN, "operator asked", True),
     (15, 15),
+    (16, 16),
+    (17, 17, 4, "4" * 32, "n4:7411", "n4:7401"),
+    (18, 18, 4, "4" * 32),
+    (19, 19, 4, "4" * 32),
 )
 check({int(request[0]) for request in REQUESTS} == set(CHECKS), "every request is a seed")
 MEMBERS = Membership(

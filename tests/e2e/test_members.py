@@ -16,6 +16,7 @@ from raftlock.client import AsyncClient, ChangeRefused, Lock, Members
 from raftlock.server.bootstrap import ask_node
 from tests.e2e.conftest import Cluster
 from tests.e2e.node import events
+from tests.e2e.scrape import grows
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("e2e")]
 
@@ -88,9 +89,9 @@ class Working:
 
 
 @asynccontextmanager
-async def working(cluster: Cluster) -> AsyncIterator[Working]:
+async def working(cluster: Cluster, *endpoints: str) -> AsyncIterator[Working]:
     """Let a client work for the body; its lock must be held at the end, and its tokens must only have grown."""
-    async with AsyncClient(cluster.endpoints, request_timeout=30.0) as client:
+    async with AsyncClient(endpoints or cluster.endpoints, request_timeout=30.0) as client:
         work = Working(client)
         task = asyncio.create_task(work.run())
         await until(lambda: asyncio.sleep(0, len(work.tokens) > 3))
@@ -271,7 +272,8 @@ def test_a_removed_directory_does_not_come_back(cluster: Cluster) -> None:
         status = await asyncio.to_thread(cluster.status, gone)
         return status is not None and status.role == "removed"
 
-    asyncio.run(until(says_removed))
+    with grows(cluster.http(leader), 'raftlock_peer_connections_refused_total{reason="removed"}'):
+        asyncio.run(until(says_removed))
     code, refused = members_command(cluster, "add", cluster.peer(gone))
     cluster.kill(gone)
     shutil.rmtree(cluster.folder / f"node-{gone}")
@@ -345,3 +347,16 @@ def test_a_cluster_grows_to_five_and_shrinks_to_three(cluster: Cluster) -> None:
 
     assert found == dict.fromkeys(cluster.ids, "voter")
     assert len(found) == 3
+
+
+def test_a_client_finds_members_that_it_was_not_told_of(cluster: Cluster) -> None:
+    """It knows one node, which is removed and stopped: the nodes that it named are tried, and no lock is lost."""
+
+    async def run() -> None:
+        old = await cluster.leader()
+        async with working(cluster, cluster.endpoint(old)):
+            await change(cluster, "remove", str(old))
+            cluster.kill(old)
+            await asyncio.sleep(0.5)
+
+    asyncio.run(run())

@@ -7,6 +7,7 @@ from raftlock.testing.mutants import (
     client_bugs,
     disk_bugs,
     lease_bugs,
+    member_bugs,
     raft_bugs,
     table_bugs,
     version_bugs,
@@ -27,7 +28,15 @@ GENEROUS = Mutant(
 
 def test_every_bug_fits_and_has_a_name_of_its_own() -> None:
     """No patch is left behind by a change of the code that it patches, and the table has a line for each bug."""
-    modules = (lease_bugs, table_bugs, client_bugs, raft_bugs, disk_bugs, version_bugs)
+    modules = (
+        lease_bugs,
+        table_bugs,
+        client_bugs,
+        raft_bugs,
+        member_bugs,
+        disk_bugs,
+        version_bugs,
+    )
     names = [mutant.name for module in modules for mutant in module.BUGS]
 
     fitting = [name for name in names if codes(BUGS[name])]

@@ -41,7 +41,10 @@ class NodeHandlers:
         del request
         driver = self._node.driver
         if driver is None:
-            raise Problem("unavailable", "this node has no cluster yet: run `raftlock bootstrap`")
+            raise Problem(
+                "unavailable",
+                "this node has no cluster yet: `raftlock bootstrap` or `raftlock members add` gives it one",
+            )
         if not driver.ready:
             raise Problem("unavailable", "this node knows no leader that serves")
         return answer({"status": "ready", "leader": driver.raft.leader_id})

@@ -4,6 +4,7 @@ from raftlock.testing.mutants import (
     client_bugs,
     disk_bugs,
     lease_bugs,
+    member_bugs,
     raft_bugs,
     table_bugs,
     version_bugs,
@@ -12,7 +13,15 @@ from raftlock.testing.mutants.planting import Mutant
 
 BUGS: dict[str, Mutant] = {
     mutant.name: mutant
-    for module in (lease_bugs, table_bugs, client_bugs, raft_bugs, disk_bugs, version_bugs)
+    for module in (
+        lease_bugs,
+        table_bugs,
+        client_bugs,
+        raft_bugs,
+        member_bugs,
+        disk_bugs,
+        version_bugs,
+    )
     for mutant in module.BUGS
 }
 

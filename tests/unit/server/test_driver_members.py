@@ -270,10 +270,11 @@ def test_a_leader_that_removes_itself_answers_and_hands_over() -> None:
     old = nodes.lead()
     conn = nodes.connect(old)
     nodes.run(50)
-    nodes.ask(conn, remove(old))
+    answer = nodes.ask(conn, remove(old))
     took_ms = nodes.until(lambda: nodes.leader() not in (0, old))
 
-    assert took_ms < ELECTION_MIN_MS // 3
+    assert (answer, took_ms < ELECTION_MIN_MS // 3) == ((9, OK, FINAL), True)
+    assert [n.event for i, n in nodes.notices if i == old and n.event == "removed"] == ["removed"]
     assert (nodes.drivers[old].status()["role"], nodes.drivers[old].ready) == ("removed", False)
     assert old not in roles(nodes, nodes.leader())
 
