@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from chaos.membership import Membership
 from chaos.nodes import Nodes
 from chaos.wiring import Wiring
 
@@ -61,7 +62,8 @@ class Nemesis:
 
     def __init__(self, network: Wiring, nodes: Nodes, leader: Leader) -> None:
         self._network, self._nodes, self._leader = network, nodes, leader
-        self.findings: list[str] = []
+        self._members = Membership(nodes)
+        self.findings = self._members.findings
         """What a fault itself saw that must not be."""
         self._begin: dict[str, Callable[[random.Random, float], str]] = {
             "cut off one node": self._cut_one,
@@ -86,6 +88,7 @@ class Nemesis:
             "slow disk": self._slow_disk,
             "flipped bit": self._flip,
             "cut file": self._cut_file,
+            "replaced node": self._replace,
         }
         self._until_end: list[Callable[[], None]] = []
 
@@ -121,6 +124,11 @@ class Nemesis:
             undo()
         self._network.heal()
         self._nodes.heal()
+        self._members.finish()
+
+    def _replace(self, rng: random.Random, _: float) -> str:
+        node_id = self._leader() if rng.random() < 0.5 else self._any(rng)
+        return self._members.replace(node_id, rng)
 
     def _others(self, node_id: int) -> list[int]:
         return [other for other in self._nodes.ids if other != node_id]
