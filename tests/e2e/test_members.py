@@ -360,3 +360,31 @@ def test_a_client_finds_members_that_it_was_not_told_of(cluster: Cluster) -> Non
             await asyncio.sleep(0.5)
 
     asyncio.run(run())
+
+
+def test_a_node_that_knows_nobody_any_more_is_called_back(cluster: Cluster) -> None:
+    """All that it knew are gone when it starts again: the members of now call it, and it answers where they say."""
+
+    async def run() -> dict[int, str]:
+        leader = await cluster.leader()
+        down, other = (i for i in (1, 2, 3) if i != leader)
+        cluster.kill(down)
+        for new in (4, 5):
+            cluster.start(new)
+            await change(cluster, "add", cluster.peer(new), "--promote")
+        for gone in (other, leader):
+            await change(cluster, "remove", str(gone))
+            cluster.kill(gone)
+        cluster.ids = (down, 4, 5)
+        await cluster.leader(other_than=down)
+        async with working(cluster, cluster.endpoint(4), cluster.endpoint(5)) as work:
+            cluster.start(down)
+            await caught_up(work.client, down)
+            cluster.kill(4)
+            cluster.ids = (down, 5)
+            await cluster.leader()
+            return roles(await work.client.members())
+
+    found = asyncio.run(run())
+
+    assert found == {**dict.fromkeys(cluster.ids, "voter"), 4: "voter"}
