@@ -18,6 +18,7 @@ from raftlock.testing.invariants import Violation
 from raftlock.testing.node import SimNode
 from raftlock.testing.world import World
 from raftlock_wire.entry import Entry
+from raftlock_wire.ids import NodeId
 
 
 class RaftChecks:
@@ -36,6 +37,8 @@ class RaftChecks:
         self._commit: dict[tuple[int, int], int] = {}
         self._leading: dict[int, tuple[int, int]] = {}
         """Node to (term, life) that it led at its last turn."""
+        self._voters: dict[int, frozenset[NodeId]] = {}
+        """Node to the voters of its membership, as its last turn left it."""
 
     # before a turn's frames leave
 
@@ -125,6 +128,7 @@ class RaftChecks:
             elif led:
                 self._check_leads(node)
         self._check_commit(node)
+        self._voters[node.node_id] = raft.state.voters
 
     def _check_leads(self, node: SimNode) -> None:
         """Check a leader that led at its last turn already."""
@@ -201,17 +205,25 @@ class RaftChecks:
 
     def _check_durable(self, leader: SimNode, index: int) -> None:
         assert leader.driver is not None
-        voters = leader.driver.raft.state.voters
+        # A turn commits, and then may append a change of the members: what it committed was by those before.
+        voters_now = leader.driver.raft.state.voters
+        before = self._voters.get(leader.node_id, voters_now)
+        have = self._have(leader, index, voters_now | before)
+        if all(2 * len(have & voters) <= len(voters) for voters in (voters_now, before)):
+            raise Violation(
+                "durable on a majority",
+                f"node {leader.node_id} committed {index}, which is durable on {sorted(have)} of {sorted(voters_now)} only",
+            )
+
+    def _have(self, leader: SimNode, index: int, voters: frozenset[NodeId]) -> set[NodeId]:
+        """Return which of these have an entry of this leader on their disks."""
+        assert leader.driver is not None
         term = leader.driver.raft.state.log.term_at(index)
         assert term is not None
-        have = []
-        for voter in sorted(voters):
+        have: set[NodeId] = set()
+        for voter in voters:
             durable_index, durable_term = self._nodes[voter].durable
             # A disk whose last entry is of an older term holds another entry at this index, if any.
             if durable_index >= index and durable_term >= term:
-                have.append(voter)
-        if len(have) * 2 <= len(voters):
-            raise Violation(
-                "durable on a majority",
-                f"node {leader.node_id} committed {index}, which is durable on {have} of {sorted(voters)} only",
-            )
+                have.add(voter)
+        return have
