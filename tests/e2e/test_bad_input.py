@@ -489,11 +489,6 @@ def test_a_flood_of_waiters_ends_at_the_limit(steady: Cluster) -> None:
 # the port of the other nodes
 
 
-def peer_endpoint(cluster: Cluster, node_id: int) -> str:
-    """Return a node's peer address."""
-    return f"127.0.0.1:{cluster._ports[node_id][1]}"
-
-
 BAD_PEER_FRAME = 'raftlock_peer_connections_refused_total{reason="bad_frame"}'
 LARGE_PEER_FRAME = 'raftlock_peer_connections_refused_total{reason="frame_too_large"}'
 
@@ -512,7 +507,7 @@ def test_a_stranger_on_the_peer_port_is_cut_off(steady: Cluster, data: bytes, se
     """What is no member's first frame ends the connection; the cluster goes on."""
     with (
         grows(steady.http(1), series),
-        RawClient(peer_endpoint(steady, 1), hello=False) as stranger,
+        RawClient(steady.peer(1), hello=False) as stranger,
     ):
         stranger.send_bytes(data)
         with contextlib.suppress(ConnectionResetError):
@@ -559,7 +554,7 @@ def test_a_caller_that_is_no_member_is_told_why(
     )
     with (
         grows(steady.http(1), series),
-        RawClient(peer_endpoint(steady, 1), hello=False) as stranger,
+        RawClient(steady.peer(1), hello=False) as stranger,
     ):
         send_frame(stranger, handshake.encode(hello._replace(**change)))
         answer = stranger.frame()
@@ -570,7 +565,7 @@ def test_a_caller_that_is_no_member_is_told_why(
 
 def test_silent_callers_on_the_peer_port_are_bounded(steady: Cluster) -> None:
     """300 callers that say nothing: some are cut off at once, all within 5 s; the members are not disturbed."""
-    host, _, port = peer_endpoint(steady, 1).rpartition(":")
+    host, _, port = steady.peer(1).rpartition(":")
     with grows(
         steady.http(1),
         'raftlock_peer_connections_refused_total{reason="limit"}',

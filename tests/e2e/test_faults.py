@@ -120,7 +120,7 @@ def test_a_node_of_another_cluster_takes_no_part(cluster: Cluster, tmp_path: Pat
     foreign.rename(own_folder)
     cluster.start(other)
     with pytest.raises(BootstrapError, match="which these nodes do not make"):
-        bootstrap({i: f"127.0.0.1:{ports[1]}" for i, ports in cluster._ports.items()}, wait_s=60)
+        bootstrap({i: cluster.peer(i) for i in cluster.ids}, wait_s=60)
     wait_until(lambda: events(log_of(cluster, leader), "refused_by_peer"))
     with grows(cluster.http(leader), f'raftlock_refused_by_peer_total{{peer="{other}"}}'):
         pass

@@ -23,6 +23,10 @@ export const Op = Object.freeze({
   LIST: 13,
   FORCE_RELEASE: 14,
   NODE_STATUS: 15,
+  MEMBERS: 16,
+  ADD_MEMBER: 17,
+  PROMOTE_MEMBER: 18,
+  REMOVE_MEMBER: 19,
 });
 
 /** Element 1 of an answer ("Statuses"). */
@@ -45,6 +49,7 @@ export const Status = Object.freeze({
   BAD_REQUEST: 15,
   TOO_LARGE: 16,
   UNSUPPORTED_VERSION: 17,
+  REFUSED: 18,
 });
 
 /** Event codes ("Events"). */
@@ -77,6 +82,9 @@ export const Limits = Object.freeze({
   REASON_SIZE_MAX: 1_024,
   CURSOR_SIZE_MAX: 1_024,
   CLUSTER_ID_SIZE_MAX: 64,
+  NODE_ID_MAX: 65_535,
+  INCARNATION_SIZE_MAX: 64,
+  ADDRESS_SIZE_MAX: 261,
   AUTH_SIZE_MAX: 4_096,
   NONCE_SIZE: 16,
   TTL_MS_MIN: 100,
@@ -91,7 +99,7 @@ export const Limits = Object.freeze({
 });
 
 const { OK, OFFERED, QUEUED, HELD, NOT_HELD, ENDING, SESSION_EXPIRED, TIMEOUT, CANCELLED } = Status;
-const { QUOTA_EXCEEDED, FORBIDDEN, UNSUPPORTED_VERSION } = Status;
+const { QUOTA_EXCEEDED, FORBIDDEN, UNSUPPORTED_VERSION, REFUSED } = Status;
 
 /** What any request may be answered with. @type {Record<number, string[]>} */
 const ANY_ANSWER = {
@@ -151,6 +159,10 @@ const ANSWERS = {
   [Op.LIST]: { [OK]: ["age_ms", "infos", "cursor"] },
   [Op.FORCE_RELEASE]: { [OK]: ["now"], ...NOT_THE_HOLDER },
   [Op.NODE_STATUS]: { [OK]: ["values"] },
+  [Op.MEMBERS]: { [OK]: ["cluster_id", "settled", "members"] },
+  [Op.ADD_MEMBER]: { [OK]: [], [REFUSED]: ["cause", "why"] },
+  [Op.PROMOTE_MEMBER]: { [OK]: [], [REFUSED]: ["cause", "why"] },
+  [Op.REMOVE_MEMBER]: { [OK]: [], [REFUSED]: ["cause", "why"] },
 };
 
 /**

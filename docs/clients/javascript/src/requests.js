@@ -79,6 +79,9 @@ const metadata = (value, field) => {
 const number = int(1, Limits.NUMBER_MAX);
 const resource = text(1, Limits.RESOURCE_SIZE_MAX);
 const slot = int(0, Limits.SLOTS_MAX - 1);
+const nodeId = int(1, Limits.NODE_ID_MAX);
+const incarnation = text(1, Limits.INCARNATION_SIZE_MAX);
+const address = text(1, Limits.ADDRESS_SIZE_MAX);
 
 /** @type {Check} */
 const leases = (value, field) => {
@@ -160,6 +163,21 @@ const TABLES = {
     ["now", bool],
   ],
   [Op.NODE_STATUS]: [],
+  [Op.MEMBERS]: [],
+  [Op.ADD_MEMBER]: [
+    ["node_id", nodeId],
+    ["incarnation", incarnation],
+    ["peer_address", address],
+    ["client_address", address],
+  ],
+  [Op.PROMOTE_MEMBER]: [
+    ["node_id", nodeId],
+    ["incarnation", incarnation],
+  ],
+  [Op.REMOVE_MEMBER]: [
+    ["node_id", nodeId],
+    ["incarnation", incarnation],
+  ],
 };
 
 /**
