@@ -85,6 +85,10 @@ class SimDisk:
         """
         self._failing[call] = code
 
+    def fail_no_more(self) -> None:
+        """Let the calls that were to fail succeed."""
+        self._failing.clear()
+
     def flip_bit(self, name: str, offset: int, bit: int) -> None:
         """Rot: flip a bit of what is at rest."""
         file = self._files[name]

@@ -442,6 +442,7 @@ class Nemesis:
         for node in cluster.nodes.values():
             node.disk.crash_after(None)
             node.audit_disk.crash_after(None)
+            node.disk.fail_no_more()
             node.disk.slow = 1.0
             node.disk.capacity = None
             node.tear_next_turn = False
