@@ -4,7 +4,6 @@ It owns the shape of the answers. Which fields there are stands in `openapi`, an
 """
 
 import asyncio
-import json
 import time
 from typing import Any
 
@@ -14,7 +13,7 @@ from raftlock.server.http import bodies
 from raftlock.server.http.acquiring import Granted
 from raftlock.server.http.gateway import Caller, Gateway
 from raftlock.server.http.lane import NotServed
-from raftlock.server.http.problems import Problem, bad_field
+from raftlock.server.http.problems import Problem, bad_field, line
 from raftlock_wire.limits import HTTP_HEADER_TIMEOUT_S
 from raftlock_wire.messages import GrantState
 from raftlock_wire.status import Status
@@ -160,9 +159,7 @@ def caller_of(request: web.Request) -> Caller:
 
 def answer(body: dict[str, Any]) -> web.Response:
     """Return 200 with a JSON object."""
-    return web.Response(
-        body=json.dumps(body).encode(), content_type="application/json", headers=NO_STORE
-    )
+    return web.Response(body=line(body), content_type="application/json", headers=NO_STORE)
 
 
 def not_served(error: NotServed) -> Problem:

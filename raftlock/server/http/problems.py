@@ -11,6 +11,11 @@ CONTENT_TYPE = "application/problem+json"
 URN = "urn:raftlock:problem:"
 
 
+def line(body: dict[str, Any]) -> bytes:
+    """Return a JSON object as a line: the prompt of who asks with curl begins the next one."""
+    return json.dumps(body).encode() + b"\n"
+
+
 class Kind(NamedTuple):
     """One kind of problem."""
 
@@ -71,7 +76,7 @@ class Problem(Exception):
         }
         if self.retry_after_ms:
             members["retryAfterMs"] = self.retry_after_ms
-        return json.dumps({**members, **self.extra}).encode()
+        return line({**members, **self.extra})
 
     def headers(self) -> dict[str, str]:
         """Return the headers that go with it."""

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from raftlock.server.http import bodies
 from raftlock.server.http.bodies import Grant, Order, Page
-from raftlock.server.http.problems import Problem
+from raftlock.server.http.locks import answer
+from raftlock.server.http.problems import Problem, bad_field
 from raftlock_wire.messages import ListBy, Op, check_request
 
 ACQUIRE: dict[str, Any] = {"resourceId": "order:1", "ttl": 30, "clientId": "me"}
@@ -209,3 +210,10 @@ def test_credentials_are_bearer_tokens() -> None:
         "abc",
         None,
     )
+
+
+def test_an_answer_is_a_line() -> None:
+    """What curl prints ends with a newline, an answer like a problem."""
+    bodies_seen = [answer({"success": True}).body, bad_field("ttl", "is missing", "1 to 2").body()]
+
+    assert [(b.count(b"\n"), b[-1:]) for b in bodies_seen if isinstance(b, bytes)] == [(1, b"\n")] * 2  # fmt: skip
