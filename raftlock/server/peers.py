@@ -264,6 +264,10 @@ class Peers:
 
     def _accept(self, connection: Connection, hello: handshake.PeerHello) -> None:
         store, driver = self._store, self._node.driver
+        if driver is None and store.cluster_id is not None:
+            # The port listens a moment before this node takes part: the caller tries again.
+            connection.abort()
+            return
         known = (
             (Membership(), Membership())
             if driver is None
