@@ -44,7 +44,7 @@ from raftlock.audit.manifest import (
 )
 from raftlock.audit.names import rows_of
 from raftlock.audit.verify import verify
-from raftlock.locks import LockTable
+from raftlock.locks import LockTable, UnknownVersion
 from raftlock.storage import Damaged
 from raftlock.storage.records import (
     ENTRIES,
@@ -413,7 +413,7 @@ FILE_TARGETS = (
         memory_flat=NESTED_MEMORY,
     ),
     Target(
-        name="snapshot-state", seeds=_load_seeds, run=_load, refuses=(BadFrame, InvariantViolation), mend=_mutate_chunk,
+        name="snapshot-state", seeds=_load_seeds, run=_load, refuses=(BadFrame, InvariantViolation, UnknownVersion), mend=_mutate_chunk,
         tree="msgpack", steps_flat=400_000, steps_per_byte=400, memory_flat=NESTED_MEMORY,
     ),
     Target(
