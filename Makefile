@@ -32,7 +32,7 @@ cluster: $(RUN_STAMP) ## Run three nodes on loopback until Ctrl-C; their data st
 	@exec $(BIN)/raftlock dev --nodes 3 --data .raftlock --base-port 7401
 
 test: $(STAMP) ## Run the whole test suite
-	@$(BIN)/pytest --quiet --numprocesses 2 --dist loadgroup
+	@$(BIN)/pytest --quiet --numprocesses 3 --dist loadgroup
 
 sim: $(STAMP) ## Run 200 seeds of the simulator
 	@$(BIN)/python -m raftlock.testing.sim --seeds 0-199 --jobs 2

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -19,12 +20,32 @@ from raftlock.server.bootstrap import bootstrap
 
 
 def free_ports(count: int) -> list[int]:
-    """Return ports that nothing listens on."""
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for sock in sockets:
-            sock.bind(("127.0.0.1", 0))
-        return [sock.getsockname()[1] for sock in sockets]
+    """Return ports that nothing listens on.
+
+    Below those that the kernel hands out to callers: one of them could be taken before the node that it is meant for
+    listens. Each worker of a parallel run has a range of its own, and takes them in turn.
+    """
+    found: list[int] = []
+    while len(found) < count:
+        port = next(_PORTS)
+        with contextlib.suppress(OSError), socket.socket() as sock:
+            sock.bind(("127.0.0.1", port))
+            found.append(port)
+    return found
+
+
+def _ports() -> Iterator[int]:
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % WORKERS
+    first, size = PORTS.start + worker * (len(PORTS) // WORKERS), len(PORTS) // WORKERS
+    # Other runs of the suite on this machine begin somewhere else.
+    offset = random.SystemRandom().randrange(size)
+    while True:
+        yield first + offset
+        offset = (offset + 1) % size
+
+
+PORTS, WORKERS = range(10_000, 20_000), 8
+_PORTS = _ports()
 
 
 class Cluster:
