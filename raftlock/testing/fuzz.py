@@ -23,6 +23,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NamedTuple
 
+from raftlock.testing.arguments import positive_count
 from raftlock.testing.fuzz_corpus import Corpus
 from raftlock.testing.fuzz_files import FILE_TARGETS
 from raftlock.testing.fuzz_judge import Judged, Target, failure_id, judge, minimised
@@ -308,12 +309,16 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         help=f"fuzz this decoder; may be repeated (default: all of {', '.join(TARGETS)})",
     )  # fmt: skip
     parser.add_argument(
-        "--inputs", type=_positive, default=250_000, metavar="N", help="in all (default: 250,000)"
+        "--inputs",
+        type=positive_count,
+        default=250_000,
+        metavar="N",
+        help="in all (default: 250,000)",
     )
     parser.add_argument(
         "--seed", type=int, default=0, metavar="S", help="another seed, other inputs"
     )
-    parser.add_argument("--jobs", type=_positive, default=1, metavar="N", help="processes")
+    parser.add_argument("--jobs", type=positive_count, default=1, metavar="N", help="processes")
     parser.add_argument("--resume", type=Path, metavar="FILE", help="a ledger, to go on from later")
     parser.add_argument(
         "--corpus", type=Path, metavar="DIR", help="inputs to begin with; --keep adds the new kinds"
@@ -331,16 +336,6 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     if options.corpus is not None and not options.keep and not options.corpus.is_dir():
         parser.error(f"--corpus: {options.corpus} is not a directory")
     return options
-
-
-def _positive(text: str) -> int:
-    try:
-        count = int(text.replace("_", "").replace(",", ""))
-    except ValueError:
-        count = 0
-    if count < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number, 1 or more")
-    return count
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -464,7 +464,7 @@ def test_the_command_tells_a_violation(capsys: pytest.CaptureFixture[str]) -> No
 @pytest.mark.parametrize(
     ("argv", "said"),
     [
-        (["--states-max", "many"], "'many' is not a number of states: 1 or more"),
+        (["--states-max", "many"], "'many' is not a whole number of 1 or more"),
         (["--world", "flat"], "invalid choice: 'flat'"),
     ],
 )

@@ -8,6 +8,7 @@ import gc
 import sys
 from collections.abc import Sequence
 
+from raftlock.testing.arguments import positive_count
 from raftlock.testing.explore.search import Searched, search
 from raftlock.testing.explore.worlds import WORLDS, world
 
@@ -30,22 +31,12 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--states-max",
-        type=_count,
+        type=positive_count,
         default=STATES_MAX,
         metavar="N",
         help=f"stop a world that has not closed after N states (default: {STATES_MAX:,})",
     )
     return parser.parse_args(argv)
-
-
-def _count(text: str) -> int:
-    try:
-        count = int(text.replace("_", "").replace(",", ""))
-    except ValueError:
-        count = 0
-    if count < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of states: 1 or more")
-    return count
 
 
 def report(found: Searched) -> str:
