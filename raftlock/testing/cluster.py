@@ -154,20 +154,46 @@ class SimCluster:
     def _is_let_in(self, source: SimNode, target: SimNode) -> bool:
         """Return whether a link from one node to the other stands: production's own check of its hello.
 
-        And what a caller checks of the answer: another incarnation than it knows is not whom it called.
+        And what a caller checks of the answer: another incarnation than it wants is not whom it called.
         """
         if source.store is None or target.store is None or source.driver is None:
             return False
-        version_max = source.driver.versions.version_max
-        hello = source.store.hello(target.node_id, source.driver.raft.membership, version_max)
-        called = source.driver.raft.membership.get(target.node_id)
-        if called is not None and called.incarnation != target.store.incarnation:
+        wanted = self._wanted(source, target)
+        if wanted is not None and wanted.incarnation != target.store.incarnation:
             return False
+        return self._takes(target, source)
+
+    def _wanted(self, source: SimNode, target: SimNode) -> Member | None:
+        """Return whom one node calls as another: whom its members list, or who called it and brought its own members.
+
+        A node that was added since the leader was replaced knows the one that led before.
+        """
+        assert source.driver is not None
+        assert target.store is not None
+        known = source.driver.raft.membership
+        if (
+            target.driver is not None
+            and not known.lists(target.node_id, target.store.incarnation)
+            and self._takes(source, target)
+        ):
+            introduced = target.driver.raft.membership.get(target.node_id)
+            if introduced is not None:
+                return introduced
+        return known.get(target.node_id)
+
+    @staticmethod
+    def _takes(callee: SimNode, caller: SimNode) -> bool:
+        """Return whether a node takes the call of another as a member's."""
+        assert callee.store is not None
+        assert caller.store is not None
+        assert caller.driver is not None
+        version_max = caller.driver.versions.version_max
+        hello = caller.store.hello(callee.node_id, caller.driver.raft.membership, version_max)
         known = (Membership(), Membership())
-        if target.driver is not None:
-            raft = target.driver.raft
+        if callee.driver is not None:
+            raft = callee.driver.raft
             known = (raft.membership, raft.committed_membership)
-        return judge_hello(hello, target.store.callee(*known)) is None
+        return judge_hello(hello, callee.store.callee(*known)) is None
 
     def check_is_refused(self, node: SimNode) -> None:
         """A node whose directory was emptied must get no link from any member (decision 13)."""

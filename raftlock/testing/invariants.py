@@ -49,7 +49,7 @@ SAFETY: dict[str, str] = {
 LIVENESS: dict[str, str] = {
     "leader within bounded time": "after the faults stop, a leader serves within bounded time",
     "no spinning": "a node does not take turn after turn at once without doing anything (decision 17)",
-    "audit goes on": "a run of half a minute finishes audit segments",
+    "audit goes on": "what was applied over more than one segment's span of wall time finishes audit segments",
     "all answered": "after the faults stop, every request of every client is answered",
     "all drained": "when nobody wants anything any more, no lock, waiter or session is left (guarantee 7)",
 }

@@ -133,7 +133,7 @@ def test_it_goes_on_with_another_node(cluster: Cluster) -> None:
 
 def test_a_stopped_cluster_loses_the_lock_by_its_deadline(cluster: Cluster) -> None:
     """All nodes stopped: the lock is lost though its thread only waits, and not before the nodes could have ended it."""
-    with Client(cluster.endpoints, request_timeout=0.2) as client:
+    with Client(cluster.endpoints) as client:
 
         def body() -> None:
             with client.lock("r", ttl=1) as lock:
