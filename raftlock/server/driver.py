@@ -245,7 +245,7 @@ class Driver:
         stamp_us = self.clock.stamp_us
         self.front.turn(self.table, stamp_us, now_us)
         if self.leading.serving:
-            self.leading.propose_due(self.table, stamp_us)
+            self.leading.propose_due(self.table, stamp_us, self.front.handled_until_us(stamp_us))
             self._raise_version()
         self.members.turn(stamp_us=stamp_us, wall_us=wall_us)
         self.proposals.propose(self.table, stamp_us=stamp_us, wall_us=wall_us)
@@ -256,7 +256,7 @@ class Driver:
         return self._effects.take(self._wake_us(now_us))
 
     def _wake_us(self, now_us: int) -> int:
-        parts = (self.applying, self.proposals, self.members, self.snapshots)
+        parts = (self.front, self.applying, self.proposals, self.members, self.snapshots)
         if any(part.wants_turn for part in parts):
             return now_us
         wake = self.raft.next_deadline_us
@@ -493,7 +493,7 @@ class Driver:
         """Return how much waits where: every queue of the core by name."""
         return {
             **self.leading.queue_lengths(),
-            "unserved_frames": self.front.unserved_count,
+            "waiting_frames": self.front.waiting_count,
             "entries_to_apply": len(self.applying),
             **self.writing.queue_lengths(),
             "entries_proposed": len(self.proposals),

@@ -3,6 +3,9 @@
 It owns the frames that came and are not looked at yet, those that a new leader holds back until it serves, and the
 decision what is answered here, refused, let in or sent on to the leader (R7). It must not know the log or the disk,
 but for whether this node leads and whether there is room.
+
+A turn looks at so much and no more, and each connection has its share of that: one that asks without end waits for
+itself, and the others hardly for it.
 """
 
 from collections.abc import Callable
@@ -13,6 +16,7 @@ from raftlock.raft import Raft, Role
 from raftlock.server import door, peer_codec
 from raftlock.server.clients import Clients, goodbye, refused_hello
 from raftlock.server.effects import ClientFrame, CloseClient, Effects, PeerFrame
+from raftlock.server.fair_queue import FairQueue
 from raftlock.server.leading import Leading, read_answer
 from raftlock.server.origin import Origin
 from raftlock.server.outbox import Outbox
@@ -62,34 +66,55 @@ class Front:
         self._trace = trace
         self.heard_us = 0
         """When a message of the leader came last: the table is that old at most."""
-        self._input: list[tuple[Origin, bytes]] = []
-        self._gone: list[int] = []
-        self._unserved: list[tuple[Origin, bytes]] = []
+        self._waiting: FairQueue[Origin, tuple[bytes, int]] = FairQueue()
+        """Frames, each with the stamp of the turn before it came."""
+        self._waiting_size = 0
+        self._excess: list[tuple[Origin, bytes]] = []
+        self._turned_us = 0
+        self._gone: list[Origin] = []
+        """Connections that closed, until the last frame of theirs is handled."""
+        self._unserved: list[tuple[Origin, tuple[bytes, int]]] = []
         self._sent_on: list[tuple[int, str, str, bytes]] = []
         self._pages_left = 0
+        self._status_now: dict[str, int | str | bool] | None = None
 
     # input: kept until the turn
 
     def closed(self, conn_id: int) -> None:
-        """Learn that a client connection is gone."""
+        """Learn that a client connection is gone. What it sent before is handled yet."""
         origin = self._clients.closed(conn_id)
         if origin is not None:
-            self._leading.forget(origin)
-            self._gone.append(conn_id)
+            self._gone.append(origin)
 
     def frame(self, conn_id: int, payload: bytes) -> None:
         """Take a client's frame."""
         origin = self._clients.local.get(conn_id)
         if origin is not None:
-            self._input.append((origin, payload))
+            self._wait(origin, payload)
+
+    def _wait(self, origin: Origin, payload: bytes) -> None:
+        size = len(payload)
+        if self._waiting_size + size > limits.WAITING_SIZE_MAX:
+            self._excess.append((origin, payload))
+            return
+        self._waiting_size += size
+        origin.waiting_size += size
+        self._waiting.add(origin, (payload, self._turned_us), limits.TURN_SHARE)
+
+    def wants_input(self, conn_id: int) -> bool:
+        """Return whether more of a connection is welcome: false while too much of it waits or is without an answer."""
+        origin = self._clients.local.get(conn_id)
+        return origin is None or (
+            origin.in_flight < limits.REQUESTS_PER_CONNECTION_MAX
+            and origin.waiting_size < limits.CLIENT_WAITING_SIZE_MAX
+        )
 
     def forwarded(self, peer: NodeId, message: peer_codec.Forwarded) -> None:
         """Take what a follower sent on, or what the leader sends back (R7)."""
         code, items = message
         if code == peer_codec.FORWARD:
             for conn_id, principal, address, payload in items:
-                origin = self._clients.behind(peer, conn_id, principal, address)
-                self._input.append((origin, payload))
+                self._wait(self._clients.behind(peer, conn_id, principal, address), payload)
         elif code == peer_codec.FORWARD_RESULT:
             for conn_id, payload in items:
                 self._clients.result(conn_id, payload)
@@ -97,11 +122,12 @@ class Front:
             for conn_id in items:
                 gone = self._clients.closed_behind(peer, conn_id)
                 if gone is not None:
-                    self._leading.forget(gone)
+                    self._gone.append(gone)
 
     def peer_lost(self, peer: NodeId) -> None:
         """Forget the connections behind a peer; what was sent on to it as the leader is UNKNOWN."""
         for origin in self._clients.node_lost(peer):
+            self._drop(origin)
             self._leading.forget(origin)
         if peer == self._raft.leader_id:
             self._clients.leader_lost()
@@ -110,29 +136,54 @@ class Front:
         """Let what was held back go on to the next leader."""
         # Followers tell their next leader of connections that close: here nobody would ever forget them.
         self._clients.remote.clear()
-        self._input = self._unserved + self._input
+        self._go_on_with_unserved()
+
+    def _go_on_with_unserved(self) -> None:
+        """Let what was held back go before what came after it."""
+        later = [self._waiting.take(limits.TURN_SHARE) for _ in range(len(self._waiting))]
+        for origin, item in (*self._unserved, *later):
+            self._waiting.add(origin, item, limits.TURN_SHARE)
         self._unserved = []
 
     # the turn
 
     def turn(self, table: LockTable, receipt_us: int, now_us: int) -> None:
-        """Handle all frames that came. `receipt_us` lies on the lease clock, `now_us` on the node's own."""
+        """Handle the frames that came, each connection in its turn, up to the bound of a turn.
+
+        `receipt_us` lies on the lease clock, `now_us` on the node's own.
+        """
         self._pages_left = limits.PAGES_PER_TURN_MAX
+        self._status_now = None
         if self._leading.serving and self._unserved:
-            self._input[:0] = self._unserved
-            self._unserved = []
-        frames, self._input = self._input, []
+            self._go_on_with_unserved()
+        excess, self._excess = self._excess, []
+        for origin, payload in excess:
+            self._refuse_whole(origin, payload)
         holds_back = self._raft.role is Role.LEADER and not self._leading.serving
-        unserved_room = limits.UNSERVED_SIZE_MAX - self.unserved_size
-        for origin, payload in frames:
-            held = holds_back and (origin.greeted or not origin.local)
-            if held and len(payload) <= unserved_room:
+        waiting, left = self._waiting, limits.TURN_WORK_MAX
+        while waiting and left > 0:
+            origin, item = waiting.take(limits.TURN_SHARE)
+            payload = item[0]
+            if holds_back and (origin.greeted or not origin.local):
                 # Nothing that rests on the table is answered before an entry of the own term is applied (L5).
-                self._unserved.append((origin, payload))
-                unserved_room -= len(payload)
-            else:
-                self._frame(table, origin, payload, receipt_us, now_us)
+                self._unserved.append((origin, item))
+                continue
+            self._waiting_size -= len(payload)
+            origin.waiting_size -= len(payload)
+            work = self._frame(table, origin, payload, receipt_us, now_us)
+            waiting.charge(origin, work)
+            left -= work
+        self._turned_us = receipt_us
         self._send_on()
+
+    @property
+    def wants_turn(self) -> bool:
+        """Return whether frames wait that this turn had no room for."""
+        return len(self._waiting) > 0
+
+    def handled_until_us(self, stamp_us: int) -> int:
+        """Return until when all that came is handled: what ends by the clock ends only up to there (L3)."""
+        return min((seen_us for _, seen_us in self._waiting.heads()), default=stamp_us)
 
     def _send_on(self) -> None:
         """Send the leader what is for it."""
@@ -142,35 +193,41 @@ class Front:
             self._effects.peer_frames.append(PeerFrame(leader, frame))
             self._sent_on = []
         if self._gone:
-            # After the frames of this turn: a client that asked and closed at once would come to life again on the
-            # leader by its late request, and never end there.
-            if leader not in (NO_NODE, self._node_id):
-                frame = peer_codec.encode_forward_closed(self._gone)
+            # After its last frame: a client that asked and closed at once would come to life again by its late request,
+            # here or on the leader, and never end there.
+            gone = [origin for origin in self._gone if not origin.waiting_size]
+            self._gone = [origin for origin in self._gone if origin.waiting_size]
+            for origin in gone:
+                self._leading.forget(origin)
+            ours = [origin.conn_id for origin in gone if origin.local]
+            if ours and leader not in (NO_NODE, self._node_id):
+                frame = peer_codec.encode_forward_closed(ours)
                 self._effects.peer_frames.append(PeerFrame(leader, frame))
-            self._gone = []
 
     def _frame(
         self, table: LockTable, origin: Origin, payload: bytes, receipt_us: int, now_us: int
-    ) -> None:
+    ) -> int:
+        """Handle a frame. Return how much work it was."""
         try:
             requests = door.decode_frame(payload)
         except BadFrame as error:
             if self._counters is not None:
                 self._counters.refusals["bad_frame"] += 1
             self.close(origin, "bad_frame", str(error))
-            return
+            return door.work((), [])
         if origin.local and not origin.greeted:
             self._greet(origin, requests)
-            return
+            return door.work(requests, [])
         origin.in_flight += len(requests)
         if self._leading.requests + len(requests) > REQUESTS_MAX:
             self._refuse(origin, [door.overloaded(r, "queue") for r in requests])
-            return
-        room, reason = limits.ORDINARY_REQUESTS_MAX - self._leading.ordinary, "queue"
+            return door.work(requests, [])
+        room, reason = self._ordinary_room(origin), "queue"
         if not self._writing.room and self._leading.serving:
             room, reason = 0, "disk"
         attached = origin.attached if origin.local else None
         sorted_ = door.sort_out(payload, requests, attached, room, reason)
+        work = door.work(requests, sorted_.others)
         if sorted_.others:
             sorted_ = self._without_pages(sorted_)
         if origin.local and not sorted_.plain:
@@ -183,6 +240,24 @@ class Front:
             if self._trace:
                 self._note_way(origin, requests)
             self._let_in(table, origin, sorted_, receipt_us)
+        return work
+
+    def _ordinary_room(self, origin: Origin) -> int:
+        """Return how many ordinary requests of a connection are let in: the last quarter is for who asks for little."""
+        most = limits.ORDINARY_REQUESTS_MAX
+        if origin.in_flight > limits.LIGHT_REQUESTS_MAX:
+            most -= most // 4
+        return most - self._leading.ordinary
+
+    def _refuse_whole(self, origin: Origin, payload: bytes) -> None:
+        """Refuse what came while too much waits already; it was not looked at."""
+        try:
+            requests = door.decode_frame(payload)
+        except BadFrame as error:
+            self.close(origin, "bad_frame", str(error))
+            return
+        origin.in_flight += len(requests)
+        self._refuse(origin, [door.overloaded(request, "queue") for request in requests])
 
     def _let_in(
         self, table: LockTable, origin: Origin, sorted_: door.Sorted, receipt_us: int
@@ -251,7 +326,9 @@ class Front:
                 why = "HELLO was answered already"
                 answers.append((request[1], int(Status.BAD_REQUEST), False, "request", why))
             elif code == Op.NODE_STATUS:
-                answers.append((request[1], int(Status.OK), True, self._status()))
+                if self._status_now is None:
+                    self._status_now = self._status()
+                answers.append((request[1], int(Status.OK), True, self._status_now))
             elif (code == Op.GET and request[3]) or (code == Op.LIST and request[6]):
                 serving = self._leading.serving
                 age_ms = 0 if serving else max(0, (now_us - self.heard_us) // 1_000)
@@ -266,6 +343,8 @@ class Front:
                 if codes[answer[0]] != Op.HELLO:
                     self._counters.operation(codes[answer[0]], answer[1])
         self._outbox.answers(origin, answers)
+        if not sorted_.logged and len(answers) == len(sorted_.others):
+            return door.nothing([])
         return door.without(sorted_, {answer[0] for answer in answers}, [])
 
     def _greet(self, origin: Origin, requests: tuple[Request, ...]) -> None:
@@ -290,7 +369,14 @@ class Front:
                 self._effects.notice(
                     "client_refused", address=origin.address, reason=reason, why=text
                 )
+            self._drop(origin)
             self.closed(origin.conn_id)
+
+    def _drop(self, origin: Origin) -> None:
+        """Forget what waits of a connection that nobody answers any more."""
+        size = sum(len(payload) for payload, _ in self._waiting.drop(origin))
+        self._waiting_size -= size
+        origin.waiting_size -= size
 
     # looking
 
@@ -300,6 +386,11 @@ class Front:
         return len(self._unserved)
 
     @property
-    def unserved_size(self) -> int:
+    def waiting_count(self) -> int:
+        """Return how many frames wait, those that are held back included."""
+        return len(self._waiting) + len(self._unserved)
+
+    @property
+    def waiting_size(self) -> int:
         """Return how many bytes these frames have."""
-        return sum(len(held) for _, held in self._unserved)
+        return self._waiting_size

@@ -306,9 +306,13 @@ class Leading:
 
     # the leader's own commands
 
-    def propose_due(self, table: LockTable, now_us: int) -> None:
-        """Add Expire, WaitTimeout and Sweep for what is due, after the turn's input was handled (L3)."""
-        due = self.leases.due(table, now_us)
+    def propose_due(self, table: LockTable, now_us: int, handled_until_us: int) -> None:
+        """Add Expire, WaitTimeout and Sweep for what is due, after the input before it was handled (L3).
+
+        `handled_until_us`: what came up to this time is handled. A renewal that came before its lease was due and still
+        waits for its turn is not overtaken by the Expire.
+        """
+        due = self.leases.due(table, min(now_us, handled_until_us))
         waits = self.leases.waits_due(now_us)
         for item in due:
             self.batcher.command(item.command, item)

@@ -264,11 +264,9 @@ class Node:
             logs.notice(log, event, fields, level=level)
 
     def limit_input(self, connection: ClientPort) -> None:
-        """Stop reading from a connection with too many requests without an answer (decision 16)."""
+        """Stop reading from a connection with too much without an answer (decision 16)."""
         assert self._driver is not None
-        origin = self._driver.clients.local.get(connection.tag)
-        if origin is not None:
-            connection.want_input(origin.in_flight < limits.REQUESTS_PER_CONNECTION_MAX)
+        connection.want_input(self._driver.front.wants_input(connection.tag))
 
     @staticmethod
     def _now_us() -> int:
@@ -445,6 +443,7 @@ class ClientListener:
             close_backlog_size=limits.WRITE_BUFFER_CLOSE_SIZE,
             silence_ms=limits.CLIENT_SILENCE_MS,
             read_size_max=limits.CLIENT_READ_SIZE_MAX,
+            send_buffer_size=limits.CLIENT_SEND_BUFFER_SIZE,
         )
 
     def connected(self, connection: Connection) -> None:

@@ -22,6 +22,7 @@ class Origin:
         "opening",
         "outstanding",
         "principal",
+        "waiting_size",
     )
 
     def __init__(self, *, node: NodeId, conn_id: int, principal: str, address: str) -> None:
@@ -43,6 +44,8 @@ class Origin:
         """Forwarded requests without an answer (R7): the ids, in order."""
         self.in_flight = 0
         """Requests without an answer."""
+        self.waiting_size = 0
+        """Bytes of frames that came and are not looked at yet."""
 
     @property
     def local(self) -> bool:

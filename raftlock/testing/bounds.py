@@ -18,7 +18,10 @@ SMALL: tuple[tuple[object, str, tuple[int, ...]], ...] = (
     (handover, "SWEEPS_AT_ONCE", (1, 3, 64)),
     (leases, "ARM_SLICE", (1, 4, 2_000)),
     (leases, "EXPIRIES_PER_ENTRY_MAX", (2, 5, 2_000)),
-    (batcher, "BATCH_COMMANDS_MAX", (3, 10, 16_384)),
+    (batcher, "BATCH_COMMANDS_MAX", (3, 10, 4_096)),
+    (batcher, "BATCH_SHARE", (1, 2, 256)),
+    (limits, "TURN_WORK_MAX", (40, 400, 10_000)),
+    (limits, "TURN_SHARE", (16, 512)),
     (applying, "APPLY_COMMANDS_MAX", (5, 50, 20_000)),
     (snapshots, "PART_SIZE", (200, 2_000, 256 << 10)),
 )

@@ -186,7 +186,7 @@ class LeaseChecks:
                 leading.requests,
                 limits.ORDINARY_REQUESTS_MAX + limits.RESERVED_REQUESTS_MAX,
             ),
-            ("held bytes", driver.front.unserved_size, limits.UNSERVED_SIZE_MAX),
+            ("waiting bytes", driver.front.waiting_size, limits.WAITING_SIZE_MAX),
             (
                 "waiters",
                 max(map(len, driver.table.queues.values()), default=0),

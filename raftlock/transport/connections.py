@@ -84,9 +84,14 @@ class Connection(FramedProtocol):
         close_backlog_size: int,
         silence_ms: int,
         read_size_max: int = 0,
+        send_buffer_size: int = 0,
     ) -> None:
-        """`read_size_max`: what is read before all others had their turn; 0: what there is."""
+        """`read_size_max`: what is read before all others had their turn; 0: what there is.
+
+        `send_buffer_size`: what the system may keep for one that does not read; 0: what it thinks best.
+        """
         super().__init__()
+        self._send_buffer_size = send_buffer_size
         self.frame_size_max = frame_size_max
         self._read_size_max = read_size_max
         if read_size_max:
@@ -109,6 +114,9 @@ class Connection(FramedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Tune the socket and tell the handler (asyncio.BaseProtocol)."""
         tune(transport, silence_ms=self._silence_ms)
+        if self._send_buffer_size:
+            sock = transport.get_extra_info("socket")
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, self._send_buffer_size)
         # uvloop's transport is one by its methods, not by its class.
         transport = cast("asyncio.Transport", transport)
         transport.set_write_buffer_limits(high=limits.WRITE_BUFFER_PAUSE_SIZE)

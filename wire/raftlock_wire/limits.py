@@ -77,12 +77,25 @@ PAGES_PER_TURN_MAX = 16
 """Pages of lists that one turn answers, over all connections; more get OVERLOADED."""
 AUDIT_UNDER_WAY_SIZE_MAX = 64 << 20
 """Bytes that were applied and not yet recorded; beyond it apply waits for the audit."""
-UNSERVED_SIZE_MAX = 64 << 20
-"""Bytes of frames that a new leader holds until it has applied an entry of its own term."""
+TURN_WORK_MAX = 10_000
+"""What one turn of a node takes on of clients' frames, in units of about a microsecond; the rest waits for the next."""
+TURN_SHARE = 512
+"""The same, of one connection before the next connection has its turn, while there are others."""
+LIGHT_REQUESTS_MAX = 256
+"""A connection with so few requests without an answer may use all of the ordinary budget; others leave a quarter."""
+WAITING_SIZE_MAX = 64 << 20
+"""Bytes of frames that came and are not looked at yet: more is told OVERLOADED. What a new leader holds until it has
+applied an entry of its own term is among them."""
+CLIENT_WAITING_SIZE_MAX = 16 << 10
+"""Bytes of one client's frames that wait; beyond it the server stops reading from it."""
 CONNECTIONS_MAX = 20_000
 PEER_CALLERS_MAX = 256
 """Connections on the peer port of callers that are not known as members yet."""
-WRITE_BUFFER_PAUSE_SIZE = 1 << 20
+CLIENT_SEND_BUFFER_SIZE = 256 << 10
+"""What the system is asked to keep of a client's unread answers: its own choice grows to megabytes, each of which a
+client that never reads may fill before anybody notices."""
+WRITE_BUFFER_PAUSE_SIZE = 256 << 10
+"""Unread answers of one client, beyond those, at which the server stops reading from it."""
 WRITE_BUFFER_CLOSE_SIZE = 16 << 20
 """A client that does not read its answers is disconnected at this backlog."""
 CLIENT_READ_SIZE_MAX = 16 << 10

@@ -231,11 +231,24 @@ BUGS: tuple[Mutant, ...] = (
         edits=(
             Edit(
                 f"{_DRIVER}.turn",
-                "self.leading.propose_due(self.table, stamp_us)",
-                "self.leading.propose_due(self.table, stamp_us + 50_000)",
+                "self.leading.propose_due(self.table, stamp_us, self.front.handled_until_us(stamp_us))",
+                "self.leading.propose_due(self.table, stamp_us + 50_000, stamp_us + 50_000)",
             ),
         ),
         profiles=("clock", "everything"),
+    ),
+    Mutant(
+        name="an Expire that overtakes a renewal which waits for its turn",
+        breaks="a lease that was renewed in time ends, because its client's frames waited behind others (L3)",
+        edits=(
+            Edit(
+                f"{_LEADING}.propose_due",
+                "due = self.leases.due(table, min(now_us, handled_until_us))",
+                "due = self.leases.due(table, now_us)",
+            ),
+        ),
+        directed="unit/server/test_driver_leases.py"
+        "::test_a_renewal_that_waits_for_its_turn_comes_before_what_came_due_after_it",
     ),
     Mutant(
         name="nothing is ever expired",
@@ -243,7 +256,7 @@ BUGS: tuple[Mutant, ...] = (
         edits=(
             Edit(
                 f"{_LEADING}.propose_due",
-                "due = self.leases.due(table, now_us)",
+                "due = self.leases.due(table, min(now_us, handled_until_us))",
                 "due = self.leases.due(table, 0)",
             ),
         ),

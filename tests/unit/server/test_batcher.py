@@ -97,6 +97,20 @@ def test_a_batch_is_bounded_in_commands() -> None:
     assert sizes == [[BATCH_COMMANDS_MAX], [5, 1]]
 
 
+def test_each_connection_has_its_share_of_the_next_batch() -> None:
+    """Who asks for one lock is in it, whatever a neighbour has sent before."""
+    batcher, flood = Batcher(), origin(1)
+    frame = [(10, number, "r", 9) for number in range(1, 513)]
+    for _ in range(20):
+        add(batcher, flood, *frame)
+    add(batcher, origin(2), (10, 1, "q", 9))
+    batches = []
+    while batcher:
+        batches.append([g.origin.conn_id for g in batcher.take().groups if g.origin])
+
+    assert batches == [[1, 2, 1, 1, 1, 1, 1, 1, 1], [1] * 8, [1] * 4]
+
+
 def test_an_empty_batcher_is_false() -> None:
     """A turn without requests appends nothing."""
     batcher = Batcher()

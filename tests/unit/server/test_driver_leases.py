@@ -2,6 +2,7 @@
 
 import pytest
 
+from raftlock_wire import limits
 from raftlock_wire.messages import Event, Op
 from raftlock_wire.status import Status
 from tests.unit.server.kit import (
@@ -54,6 +55,26 @@ def test_input_of_a_turn_comes_before_what_is_due_in_it() -> None:
     nodes.run(20)
 
     assert (held(nodes), nodes.drivers[leader].raft.last_index) == (True, index)
+
+
+def test_a_renewal_that_waits_for_its_turn_comes_before_what_came_due_after_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It came in time, behind so much else that its turn is after the deadline: no Expire is proposed (L3)."""
+    nodes, leader, conn, token = with_lock(ttl_ms=1_000)
+    index = nodes.drivers[leader].raft.last_index
+    nodes.run(900)
+    monkeypatch.setattr(limits, "TURN_WORK_MAX", 10)
+    for number in range(200):
+        nodes.send(conn, (int(Op.NODE_STATUS), 100 + number))
+    nodes.send(conn, renew(5, ("r", token)))
+    nodes.run(150)
+    late = len([m for m in nodes.took(conn) if m[0] == 5])
+    nodes.run(100)
+    answers = [m for m in nodes.took(conn) if m[0] == 5]
+
+    assert (late, answers[0][3][0][0], held(nodes)) == (0, Status.OK, True)
+    assert nodes.drivers[leader].raft.last_index == index
 
 
 # commands in flight (L3)

@@ -27,12 +27,15 @@ FIELDS = [
 INTERNAL = {
     "AUDIT_UNDER_WAY_SIZE_MAX",
     "CLIENT_READ_SIZE_MAX",
+    "CLIENT_SEND_BUFFER_SIZE",
     "PEER_FRAME_SIZE_MAX",
     "PEER_SILENCE_MS",
     "PEER_CALLERS_MAX",
     "STEPS_PER_COMMAND_MAX",
     "EXPIRIES_PER_ENTRY_MAX",
-    "UNSERVED_SIZE_MAX",
+    "TURN_WORK_MAX",
+    "TURN_SHARE",
+    "WAITING_SIZE_MAX",
     "WRITE_BUFFER_PAUSE_SIZE",
     # HTTP's are in docs/http.md: its callers do not speak this protocol.
     *(name for name in vars(limits) if name.startswith("HTTP_")),
