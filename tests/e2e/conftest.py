@@ -156,3 +156,19 @@ def cluster(tmp_path: Path) -> Iterator[Cluster]:
         yield running
     finally:
         running.stop_all()
+
+
+@pytest.fixture(scope="module")
+def steady(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """Three nodes for a whole module: nothing in it may harm them."""
+    running = Cluster(tmp_path_factory.mktemp("steady"))
+    try:
+        running.start_all()
+        asyncio.run(running.leader())
+        yield running
+        assert {i: p.poll() for i, p in running.processes.items()} == {1: None, 2: None, 3: None}
+        assert "Traceback" not in "".join(
+            (running.folder / f"node-{i}.log").read_text() for i in running.ids
+        )
+    finally:
+        running.stop_all()
