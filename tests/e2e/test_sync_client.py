@@ -227,7 +227,7 @@ async def test_a_cancel_from_outside_goes_through(cluster: Cluster) -> None:
 async def test_an_ending_lock_lives_to_its_deadline(cluster: Cluster) -> None:
     """force_release at expiry: the holder keeps the lock, is renewed no more, and loses it at the deadline."""
     async with AsyncClient(cluster.endpoints) as client, AsyncClient(cluster.endpoints) as admin:
-        lock = await client.acquire("r", ttl=1)
+        lock = await client.acquire("r", ttl=3)
         assert lock is not None
         asked = await admin.force_release("r", lock.token, reason="test")
         held = lock.held
