@@ -10,6 +10,7 @@ from bench import (
     contended,
     cost,
     failover,
+    goals,
     handover,
     latency,
     leases,
@@ -37,6 +38,7 @@ COMMANDS = {
     "micro": micro,
     "scale": scale,
     "audit-bytes": audit_bytes,
+    "goals": goals,
     "plot": plot,
 }
 

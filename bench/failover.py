@@ -1,231 +1,235 @@
-"""`python -m bench failover`: kill -9 nodes of an own cluster under load, and see what that costs and whether it lies.
+"""`python -m bench failover`: strike the leader under load, and see how long a client goes without, and whether it lies.
 
-It owns clients that acquire, keep and release locks, the killing, and the checks: nothing acknowledged is lost, never
-two holders, tokens only grow. The gap is the longest time around a kill in which no client had any answer.
+Faults: kill -9, SIGSTOP, and a cut network (in namespaces that the run makes for itself; root). The gap is the longest
+time around a fault in which a client was granted nothing, counted for each client. On raftlock every promise is checked
+meanwhile: nothing acknowledged is lost, never two holders, tokens only grow. Peers stand beside it.
 """
 
 import argparse
 import asyncio
 import contextlib
-import itertools
-import math
-import os
 import random
-import signal
-import statistics
+import sys
+import tempfile
 import time
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import uvloop
 
-from bench.cluster import own_cluster
-from bench.report import add_common, count, write
-from raftlock.client import AsyncClient, Lock, RaftlockError, Unavailable
-from raftlock.client.async_client import fetch_status
+from bench import namespaces
+from bench.faults import NAMES, Cut, Fault, Kill, Stop
+from bench.gaps import Probe, Struck, summary
+from bench.peers.base import LOOPBACK, Replicated, Running
+from bench.peers.etcd import Etcd
+from bench.peers.pysyncobj import PySyncObj
+from bench.peers.raftlock import Raftlock
+from bench.peers.zookeeper import ZooKeeper
+from bench.report import add_common, count, machine_line, table, write
 
-HELP = "kill -9 nodes of a cluster under load, and check every promise"
-KEPT_TTL_S = 3_600.0
-"""Of locks that are kept to be looked for at the end: far longer than the run."""
-CONTENDED = 8
-BIN_MS = 10
+HELP = "strike the leader under load (kill -9, SIGSTOP, a cut network): gaps, and every promise checked"
+OURS = "raftlock"
+SYSTEMS: dict[str, Callable[[], Replicated]] = {
+    "raftlock": Raftlock,
+    "etcd": Etcd,
+    "zookeeper": ZooKeeper,
+    "pysyncobj": PySyncObj,
+}
+CLIENTS = 8
+WARM_UP_S = 1.0
 SETTLE_S = 60.0
-BETWEEN_S = (2.5, 4.0)
-"""A killed node is back after about two seconds; the next kill comes when three run again."""
+SERVED_WITHIN_S = 30.0
+HELD_S = 1.5
+"""How long a fault lasts at least; longer until every client is served again."""
+BETWEEN_S = (0.5, 1.5)
+POLL_S = 0.05
 
 
-@dataclass(slots=True)
-class Seen:
-    """What the clients saw."""
-
-    answers_at: list[float] = field(default_factory=list)
-    kept: dict[str, int] = field(default_factory=dict)
-    """Resource to token of locks that were acknowledged and never released."""
-    holders: dict[str, Lock] = field(default_factory=dict)
-    highest: dict[str, int] = field(default_factory=dict)
-    violations: list[str] = field(default_factory=list)
-    unknown: int = 0
-
-    def granted(self, lock: Lock) -> None:
-        """Check a grant against all other clients' belief."""
-        holder = self.holders.get(lock.resource)
-        if holder is not None and holder.held:
-            self.violations.append(
-                f"two holders of {lock.resource}: {holder.token} and {lock.token}"
-            )
-        if lock.token <= self.highest.get(lock.resource, 0):
-            self.violations.append(f"token {lock.token} of {lock.resource} did not grow")
-        self.highest[lock.resource] = lock.token
-        self.holders[lock.resource] = lock
-
-    def answered(self) -> None:
-        """Note that the service answered."""
-        self.answers_at.append(time.monotonic())
+async def _leader(system: Replicated, running: Running) -> int:
+    """Wait until all nodes answer and one leads. Return its number."""
+    until = time.monotonic() + SETTLE_S
+    while time.monotonic() < until:
+        roles = await system.roles(running)
+        if None not in roles and roles.count(True) == 1:
+            return roles.index(True)
+        await asyncio.sleep(POLL_S)
+    raise TimeoutError(f"the nodes of {system.name} were not all up again within {SETTLE_S:g} s")
 
 
-async def _contend(
-    client: AsyncClient, seen: Seen, rng: random.Random, over: asyncio.Event
-) -> None:
-    """Take turns on few resources with the other clients."""
-    while not over.is_set():
-        resource = f"contended:{rng.randrange(CONTENDED)}"
-        try:
-            lock = await client.acquire(resource, ttl=2.0, wait=1.0)
-            seen.answered()
-            if lock is None:
-                continue
-            seen.granted(lock)
-            await asyncio.sleep(rng.random() * 0.004)
-            if seen.holders.get(resource) is lock:
-                del seen.holders[resource]
-            await lock.release()
-            seen.answered()
-        except RaftlockError:
-            seen.unknown += 1
+async def _served(probe: Probe, struck_at: float) -> None:
+    """Return when every client is served again, but not before the fault has lasted for a while."""
+    await asyncio.sleep(HELD_S)
+    while time.monotonic() < struck_at + SERVED_WITHIN_S:
+        if probe.served(time.monotonic()):
+            return
+        await asyncio.sleep(POLL_S)
 
 
-async def _keep(client: AsyncClient, seen: Seen, name: str, over: asyncio.Event) -> None:
-    """Acquire locks of many names, keep one in sixteen for good and release the others."""
-    number = 0
-    while not over.is_set():
-        number += 1
-        resource = f"{name}:{number}"
-        try:
-            lock = await client.acquire(resource, ttl=KEPT_TTL_S, renew=False)
-            seen.answered()
-            if lock is None:
-                seen.violations.append(f"{resource} is held, and nobody else wants it")
-            elif number % 16 == 0:
-                seen.kept[resource] = lock.token
-            else:
-                await lock.release()
-                seen.answered()
-        except RaftlockError:
-            seen.unknown += 1
-        # A bounded load: it is there to notice a gap of a millisecond, not to find the limit.
-        await asyncio.sleep(0.001)
+async def struck(
+    system: Replicated,
+    running: Running,
+    fault: Fault,
+    *,
+    times: int,
+    victims: str = "leader",
+    clients: int = CLIENTS,
+    seed: int = 1,
+    until: float | None = None,
+) -> dict[str, Any]:
+    """Strike the leader (or all nodes at once) some times under load. Begin none after `until`, but the first."""
+    probe, rng, faults = Probe(), random.Random(seed), list[Struck]()
+    load = asyncio.create_task(system.acquire_all_the_time(running, probe, clients))
+    try:
+        await asyncio.sleep(WARM_UP_S)
+        for _ in range(times):
+            if faults and until is not None and time.monotonic() > until:
+                break
+            leader = await _leader(system, running)
+            hit = [leader] if victims == "leader" else list(range(len(running.addresses)))
+            await asyncio.sleep(rng.uniform(*BETWEEN_S))
+            if load.done():
+                await load
+            at = time.monotonic()
+            for number in hit:
+                fault.strike(running, number)
+            # All at once: nobody serves before they are back.
+            if victims == "leader":
+                await _served(probe, at)
+            for number in hit:
+                fault.heal(running, number)
+            await _leader(system, running)
+            await _served(probe, time.monotonic())
+            faults.append(Struck(at, time.monotonic()))
+        probe.over.set()
+        await load
+    finally:
+        load.cancel()
+        await asyncio.gather(load, return_exceptions=True)
+    return summary(probe, faults)
 
 
-async def _pids(endpoints: list[str]) -> dict[str, tuple[int, bool]]:
-    """Return pid and leadership of each node that answers."""
-    found: dict[str, tuple[int, bool]] = {}
-    for endpoint in endpoints:
-        with contextlib.suppress(OSError, TimeoutError, Unavailable):
-            status = await fetch_status(endpoint, timeout=1.0)
-            if status.healthy:
-                found[endpoint] = (status.pid, status.role == "leader")
+def measure(
+    options: argparse.Namespace, systems: tuple[str, ...], names: tuple[str, ...]
+) -> tuple[dict[str, Any], list[str]]:
+    """Strike each system with each fault, one system at a time. Return the results and the broken promises."""
+    results: dict[str, Any] = {}
+    broken: list[str] = []
+    with contextlib.ExitStack() as stack:
+        places, network = list(LOOPBACK), None
+        if "cut" in names:
+            # All systems and faults of a run are on the same network.
+            network = stack.enter_context(namespaces.network(len(LOOPBACK)))
+            places = network.places
+        faults: dict[str, Fault] = {"kill": Kill(), "stop": Stop()}
+        if network is not None:
+            faults["cut"] = Cut(network)
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="raftlock-failover-")))
+        for name in systems:
+            system = SYSTEMS[name]()
+            system.missing()
+            results[name] = {}
+            (folder / name).mkdir()
+            with system.running(folder / name, places) as running:
+                for fault in names:
+                    measured = struck(
+                        system,
+                        running,
+                        faults[fault],
+                        times=options.kills,
+                        victims=options.victims,
+                        clients=options.clients,
+                        seed=options.seed,
+                    )
+                    results[name][fault] = uvloop.run(measured)
+                    print(line(name, fault, results[name][fault]), flush=True)
+                if isinstance(system, Raftlock):
+                    broken = uvloop.run(system.broken(running))
+                    results[name]["promises"] = system.account()
+                results[name]["version"] = system.version
+    return results, broken
+
+
+def line(system: str, fault: str, one: dict[str, Any]) -> str:
+    """Say what one fault did to a system, while the run goes on."""
+    return (
+        f"{system} {fault}: {one['faults']} times; a client's gap median {one['gap_median_ms']:.0f} ms, "
+        f"max {one['gap_max_ms']:.0f} ms"
+    )
+
+
+def show(results: dict[str, Any], names: tuple[str, ...]) -> str:
+    """Return the table."""
+    rows = []
+    for fault in names:
+        for system, one in results.items():
+            if fault in one:
+                keys = ("gap_median_ms", "gap_max_ms", "service_gap_median_ms", "service_gap_max_ms", "grants", "refused")  # fmt: skip
+                rows.append((fault, system, one[fault]["faults"], *(one[fault][key] for key in keys)))  # fmt: skip
+    heads = ("fault", "system", "times", "client's gap ms", "max ms", "any client's ms", "max ms", "grants", "refused")  # fmt: skip
+    return table(heads, rows)
+
+
+def chosen(options: argparse.Namespace) -> list[str] | None:
+    """Return the peers that are there. None, after naming them, if one is missing and that is not allowed."""
+    found = []
+    for name in (name for name in options.peers.split(",") if name):
+        if name not in SYSTEMS or name == OURS:
+            others = ", ".join(other for other in SYSTEMS if other != OURS)
+            print(f"--peers: {name!r} is none of {others}", file=sys.stderr)
+            return None
+        problem = SYSTEMS[name]().missing()
+        if problem is None:
+            found.append(name)
+            continue
+        print(f"missing: {name}: {problem}", file=sys.stderr)
+        if not options.allow_missing:
+            print("--allow-missing goes on without it; --peers '' without any", file=sys.stderr)
+            return None
     return found
 
 
-async def _all_up(endpoints: list[str]) -> dict[str, tuple[int, bool]]:
-    until = time.monotonic() + SETTLE_S
-    while time.monotonic() < until:
-        pids = await _pids(endpoints)
-        if len(pids) == len(endpoints) and any(leads for _, leads in pids.values()):
-            return pids
-        await asyncio.sleep(0.1)
-    raise TimeoutError(f"the nodes were not all up again within {SETTLE_S:g} s")
-
-
-def _gap_ms(answers: list[float], killed: float, until: float) -> float:
-    """Return the longest time without an answer that ends after the kill."""
-    times = [t for t in answers if killed - 1.0 <= t <= until]
-    gaps = [b - a for a, b in itertools.pairwise(times) if b > killed]
-    return round(max(gaps, default=until - killed) * 1_000, 1)
-
-
-def timeline(answers: list[float], killed: float) -> list[tuple[int, int]]:
-    """Return (milliseconds since the kill, answers in the 10 ms from there), from half a second before it to 1.5 after."""
-    counts = dict.fromkeys(range(-500, 1_500, BIN_MS), 0)
-    for at in answers:
-        bin_ms = math.floor((at - killed) * 1_000 / BIN_MS) * BIN_MS
-        if bin_ms in counts:
-            counts[bin_ms] += 1
-    return list(counts.items())
-
-
-async def kill_under_load(
-    endpoints: list[str], *, kills: int, victims: str, clients: int, seed: int
-) -> dict[str, Any]:
-    """Kill `kills` times the leader (or all nodes at once) under load, and check everything."""
-    seen, over, rng = Seen(), asyncio.Event(), random.Random(seed)
-    gaps: list[float] = []
-    killed = 0.0
-    async with contextlib.AsyncExitStack() as stack, asyncio.TaskGroup() as group:
-        for number in range(clients):
-            client = await stack.enter_async_context(AsyncClient(endpoints))
-            for worker in range(4):
-                name = f"kept:{number}:{worker}"
-                group.create_task(_keep(client, seen, name, over))
-            group.create_task(_contend(client, seen, random.Random(rng.random()), over))
-        await asyncio.sleep(1.0)
-        for _ in range(kills):
-            pids = await _all_up(endpoints)
-            targets = [pid for pid, leads in pids.values() if leads or victims == "all"]
-            killed = time.monotonic()
-            for pid in targets:
-                os.kill(pid, signal.SIGKILL)
-            await asyncio.sleep(rng.uniform(*BETWEEN_S))
-            await _all_up(endpoints)
-            gaps.append(_gap_ms(seen.answers_at, killed, time.monotonic()))
-        over.set()
-    lost = await _missing(endpoints, seen.kept)
-    seen.violations += [f"acknowledged and lost: {resource}" for resource in lost]
-    return {
-        "kills": kills,
-        "victims": victims,
-        "gaps_ms": gaps,
-        "gap_median_ms": statistics.median(gaps),
-        "gap_max_ms": max(gaps),
-        "timeline": timeline(seen.answers_at, killed),
-        "answers": len(seen.answers_at),
-        "kept": len(seen.kept),
-        "without_answer": seen.unknown,
-        "violations": seen.violations,
-    }
-
-
-async def _missing(endpoints: list[str], kept: dict[str, int]) -> list[str]:
-    """Return the resources whose acknowledged token is not the current grant."""
-    async with AsyncClient(endpoints) as client:
-        missing: list[str] = []
-        names = list(kept)
-        for first in range(0, len(names), 256):
-            part = names[first : first + 256]
-            held = await asyncio.gather(*(client.check(name, kept[name]) for name in part))
-            missing += [name for name, is_held in zip(part, held, strict=True) if not is_held]
-        return missing
-
-
 def run(options: argparse.Namespace) -> int:
-    """Kill nodes of a cluster of our own; print and write what was seen. Return 1 if a promise was broken."""
-    with own_cluster() as cluster:
-        result = uvloop.run(
-            kill_under_load(
-                cluster.endpoints,
-                kills=options.kills,
-                victims=options.victims,
-                clients=options.clients,
-                seed=options.seed,
-            )
-        )
+    """Strike raftlock and the peers; print and write what was seen. Return 1 if a promise was broken."""
+    peers = chosen(options)
+    if peers is None:
+        return 2
+    left_out = {}
+    if options.fault in ("cut", "all"):
+        problem = namespaces.enter()
+        if problem:
+            print(f"a network cannot be cut here: {problem}", file=sys.stderr)
+            if options.fault == "cut":
+                return 2
+            left_out["cut"] = problem
+    names = tuple(name for name in NAMES if options.fault in (name, "all") and name not in left_out)
+    results, broken = measure(options, (OURS, *peers), names)
+    print(show(results, names))
     print(
-        f"{result['kills']} kills of {result['victims']}: gap without service median "
-        f"{result['gap_median_ms']:.0f} ms, max {result['gap_max_ms']:.0f} ms; {result['answers']:,} answers, "
-        f"{result['without_answer']} requests without a final answer; {result['kept']:,} kept locks all looked for"
+        f"{options.clients} clients that know all nodes; a gap: the longest time without a grant that ends after the fault; "
+        f"any client's: in which no client had one; {machine_line()}"
     )
-    for violation in result["violations"][:20]:
+    for violation in broken[:20]:
         print(f"VIOLATION: {violation}")
-    write(options, result)
-    return 1 if result["violations"] else 0
+    write(options, {"systems": results, "violations": broken, "left_out": left_out})
+    return 1 if broken else 0
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
-    parser.add_argument("--kills", type=count, default=20, help="how often (default: 20)")
+    parser.add_argument("--fault", choices=(*NAMES, "all"), default="kill", help="default: kill")
+    parser.add_argument(
+        "--kills", type=count, default=20, help="how often each fault (default: 20)"
+    )
     parser.add_argument(
         "--victims", choices=("leader", "all"), default="leader", help="default: leader"
     )
-    parser.add_argument("--clients", type=count, default=8, help="client sessions (default: 8)")
+    parser.add_argument(
+        "--peers", default="etcd", help="of etcd, zookeeper, pysyncobj (default: etcd)"
+    )
+    parser.add_argument(
+        "--allow-missing", action="store_true", help="go on without what is not installed"
+    )
+    parser.add_argument("--clients", type=count, default=CLIENTS, help=f"default: {CLIENTS}")
     parser.add_argument("--seed", type=int, default=1, help="of the pauses (default: 1)")
     add_common(parser, endpoints=False)

@@ -27,6 +27,13 @@ async def measure(
     await open_loop(
         endpoint, rate=rate, connections=connections, seconds=warmup + seconds, tally=tally
     )
+    return figures(tally, rate=rate, connections=connections, seconds=seconds, warmup=warmup)
+
+
+def figures(
+    tally: OpenTally, *, rate: float, connections: int, seconds: float, warmup: float = WARM_UP_S
+) -> dict[str, Any]:
+    """Return what an open loop's result holds."""
     first = min(tally.intended, default=0.0) + warmup
     counted = [
         latency

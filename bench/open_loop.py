@@ -9,7 +9,7 @@ import time
 from array import array
 from collections import deque
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from bench.arithmetic import Schedule
 from raftlock.client.lean import LeanConnection, open_all
@@ -115,10 +115,26 @@ class OpenConnection(LeanConnection):
                 self._tokens[slot] = 0
 
 
+class Paced(Protocol):
+    """A connection as the pacer sees it."""
+
+    free: deque[int]
+
+    @property
+    def idle(self) -> bool:
+        """Return whether nothing is in flight."""
+
+    def send_due(self, times: list[float]) -> None:
+        """Send the next operation of as many free slots as there are times."""
+
+    def keep_alive(self) -> None:
+        """Do what the connection needs now and then."""
+
+
 class OpenLoop:
     """Connections, and a pacer that spreads a schedule over them."""
 
-    def __init__(self, connections: list[OpenConnection], tally: OpenTally, rate: float) -> None:
+    def __init__(self, connections: list[Paced], tally: OpenTally, rate: float) -> None:
         self._connections = connections
         self._tally = tally
         self._rate = rate

@@ -1,7 +1,7 @@
 """`python -m bench plot RESULT.json …`: the pictures of results that were written with --json, as SVG and PNG.
 
 What is drawn depends on the command that wrote a result: compare --curve (latency over throughput, a curve a system),
-latency (percentiles over the rate), failover (answers around a kill), scale (memory and restart over locks).
+latency (percentiles over the rate), failover (grants around each fault, a line a system), scale (memory and restart over locks).
 The machine stands below each picture.
 """
 
@@ -20,13 +20,20 @@ from matplotlib import pyplot
 HELP = "draw results that were written with --json"
 SIZE_INCHES = (8.0, 4.8)
 PNG_DPI = 150
+WIDE_BIN_MS = 50
+FAULTS = {
+    "kill": "kill -9 of the leader",
+    "stop": "SIGSTOP of the leader",
+    "cut": "the leader's network cut",
+}
 
 
-def draw_compare(axes: Any, results: dict[str, Any], options: dict[str, Any]) -> str:
+def draw_compare(figure: Any, results: dict[str, Any], options: dict[str, Any]) -> str:
     """Draw the median latency over the throughput, a point a depth, a curve a system."""
     curve = results.get("curve")
     if not curve:
         raise ValueError("it has no curve: run compare with --curve")
+    axes = _axes(figure)
     for system, points in curve.items():
         axes.plot(
             [point["operations_per_second"] for point in points],
@@ -43,8 +50,9 @@ def draw_compare(axes: Any, results: dict[str, Any], options: dict[str, Any]) ->
     return f"Acquire and release, 8 connections, by requests in flight on each ({options['seconds']:g} s a point)"
 
 
-def draw_latency(axes: Any, results: list[dict[str, Any]], options: dict[str, Any]) -> str:
+def draw_latency(figure: Any, results: list[dict[str, Any]], options: dict[str, Any]) -> str:
     """Draw percentiles over the rate of an open loop."""
+    axes = _axes(figure)
     rates = [one["rate"] for one in results]
     for key, label in (("p50_ms", "median"), ("p99_ms", "99 %"), ("p99_9_ms", "99.9 %")):
         axes.plot(rates, [one[key] for one in results], marker="o", label=label)
@@ -54,23 +62,47 @@ def draw_latency(axes: Any, results: list[dict[str, Any]], options: dict[str, An
     return f"Latency from the intended time of sending ({options['seconds']:g} s a rate)"
 
 
-def draw_failover(axes: Any, results: dict[str, Any], options: dict[str, Any]) -> str:
-    """Draw the answers in each 10 ms around the last kill."""
-    timeline = results["timeline"]
-    axes.fill_between(
-        [ms for ms, _ in timeline], [answers for _, answers in timeline], step="post", alpha=0.6
-    )
-    axes.axvline(0.0, color="tab:red", label="kill -9")
-    axes.set(xlabel="ms since the kill", ylabel="answers in 10 ms")
-    axes.legend()
-    return (
-        f"kill -9 of {'the leader' if options['victims'] == 'leader' else 'all nodes'}: "
-        f"gap median {results['gap_median_ms']:.0f} ms, max {results['gap_max_ms']:.0f} ms over {results['kills']} kills"
-    )
+def draw_failover(figure: Any, results: dict[str, Any], options: dict[str, Any]) -> str:
+    """Draw the grants in each 50 ms around a middling fault: a row a kind of fault, a line a system."""
+    systems = results["systems"]
+    faults = [name for name in FAULTS if any(name in one for one in systems.values())]
+    rows = figure.subplots(len(faults), 1, sharex=True, squeeze=False)[:, 0]
+    for axes, fault in zip(rows, faults, strict=True):
+        for system, one in systems.items():
+            if fault not in one:
+                continue
+            binned = coarser(one[fault]["timeline"], WIDE_BIN_MS)
+            axes.step(
+                [ms for ms, _ in binned],
+                [grants for _, grants in binned],
+                where="post",
+                label=f"{system} {one[fault]['gap_median_ms']:,.0f} ms (max {one[fault]['gap_max_ms']:,.0f})",
+                linewidth=2.0 if system == "raftlock" else 1.3,
+            )
+        axes.axvline(0.0, color="tab:red", linewidth=1.0)
+        axes.set(ylabel=f"grants in {WIDE_BIN_MS} ms")
+        axes.set_title(FAULTS[fault], fontsize=9, loc="left")
+        axes.grid(alpha=0.3)
+        # Above the picture: within it, it would lie on the lines.
+        axes.legend(
+            fontsize=7, loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=4, frameon=False
+        )
+    rows[-1].set_xlabel("ms since the fault")
+    return f"The leader struck, {options['clients']} clients: median (max) time that a client had no grant, over {options['kills']} faults"
 
 
-def draw_scale(axes: Any, results: list[dict[str, Any]], options: dict[str, Any]) -> str:
+def coarser(timeline: list[list[int]], bin_ms: int) -> list[tuple[int, int]]:
+    """Return a time line in wider bins."""
+    sums: dict[int, int] = {}
+    for ms, grants in timeline:
+        start = ms // bin_ms * bin_ms
+        sums[start] = sums.get(start, 0) + grants
+    return list(sums.items())
+
+
+def draw_scale(figure: Any, results: list[dict[str, Any]], options: dict[str, Any]) -> str:
     """Draw memory and restart time over the number of held locks."""
+    axes = _axes(figure)
     locks = [one["locks"] for one in results]
     axes.plot(
         locks,
@@ -94,6 +126,12 @@ def draw_scale(axes: Any, results: list[dict[str, Any]], options: dict[str, Any]
     return f"Memory and restart over held locks ({results[-1]['rss_bytes_per_lock']} B a lock); load of {options['seconds']:g} s"
 
 
+def _axes(figure: Any) -> Any:
+    axes = figure.subplots()
+    axes.grid(alpha=0.3)
+    return axes
+
+
 DRAW: dict[str, Callable[[Any, Any, dict[str, Any]], str]] = {
     "compare": draw_compare,
     "latency": draw_latency,
@@ -107,10 +145,10 @@ def draw(document: dict[str, Any], into: Path) -> list[Path]:
     command = document["command"]
     if command not in DRAW:
         raise ValueError(f"{command} has no picture; {', '.join(DRAW)} have")
-    figure, axes = pyplot.subplots(figsize=SIZE_INCHES, layout="constrained")
+    figure = pyplot.figure(figsize=SIZE_INCHES, layout="constrained")
     try:
-        axes.set_title(DRAW[command](axes, document["results"], document["options"]), fontsize=10)
-        axes.grid(alpha=0.3)
+        title = DRAW[command](figure, document["results"], document["options"])
+        figure.suptitle(title, fontsize=10)
         about = document["machine"]
         figure.supxlabel(
             f"{about['cpu']}, {about['cores']} cores, Linux {about['kernel']}, Python {about['python']}\n"

@@ -84,10 +84,13 @@ def document(command: str, options: argparse.Namespace, results: Any) -> dict[st
     return {"command": command, "options": given, "machine": machine(), "results": results}
 
 
-def write(options: argparse.Namespace, results: Any) -> None:
-    """Write the run's JSON if `--json` asks for it."""
+def write(
+    options: argparse.Namespace, results: Any, chief: Mapping[str, Any] | None = None
+) -> None:
+    """Write the run's JSON if `--json` asks for it. The chief figures also stand at its top."""
     if options.json:
-        text = json.dumps(document(options.command, options, results), indent=2)
+        whole = document(options.command, options, results) | dict(chief or {})
+        text = json.dumps(whole, indent=2)
         Path(options.json).write_text(text + "\n")
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import shutil
 import signal
 import socket
 import subprocess
@@ -12,6 +13,8 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
+
+from bench.gaps import Probe
 
 LEASE_MS = 10_000
 START_TIMEOUT_S = 30.0
@@ -32,8 +35,82 @@ class PeerTally:
         self.errors[name] = self.errors.get(name, 0) + 1
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a node runs: its address, and what to put before its command (to be in a namespace)."""
+
+    host: str = "127.0.0.1"
+    prefix: tuple[str, ...] = ()
+
+
+LOOPBACK = (Place(),) * 3
+
+
+_DYING = ("setpriv", "--pdeathsig", "KILL") if shutil.which("setpriv") else ()
+"""A run that is killed leaves no servers behind. (Not by `preexec_fn`: grpc does not bear a fork of its process.)"""
+
+
+class Servers:
+    """The processes of a system, each with a log in the folder. One can be started again."""
+
+    def __init__(
+        self, commands: Sequence[Sequence[str]], folder: Path, *, talk: bool = False
+    ) -> None:
+        self._commands = commands
+        self._folder = folder
+        self._talk = talk
+        self.processes: list[subprocess.Popen[bytes]] = []
+        """`talk`: their standard input and output are pipes to here."""
+
+    def start(self) -> None:
+        """Start all."""
+        for number in range(len(self._commands)):
+            self.processes.append(self._popen(number))
+
+    def _popen(self, number: int) -> subprocess.Popen[bytes]:
+        with (self._folder / f"server-{number}.log").open("ab") as log:
+            return subprocess.Popen(
+                [*_DYING, *self._commands[number]],
+                stdin=subprocess.PIPE if self._talk else subprocess.DEVNULL,
+                stdout=subprocess.PIPE if self._talk else log,
+                stderr=log,
+                cwd=None if self._talk else self._folder,
+            )
+
+    def pid(self, number: int) -> int:
+        """Return the process of a node."""
+        return self.processes[number].pid
+
+    def restart(self, number: int) -> None:
+        """Start a node again, after its end."""
+        self.processes[number].kill()
+        self.processes[number].wait()
+        self.processes[number] = self._popen(number)
+
+    def end(self) -> None:
+        """End all, by their own pids."""
+        for process in self.processes:
+            # One that is stopped takes no other signal before it goes on.
+            process.send_signal(signal.SIGCONT)
+            process.send_signal(signal.SIGTERM)
+        for process in self.processes:
+            try:
+                process.wait(STOP_TIMEOUT_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+@dataclass(slots=True)
+class Running:
+    """A system that runs: where clients reach each node, and its processes, in the same order."""
+
+    addresses: list[str]
+    servers: Servers
+
+
 class Peer(Protocol):
-    """A system to compare with."""
+    """A system to compare with, or raftlock itself."""
 
     name: str
     version: str
@@ -43,13 +120,48 @@ class Peer(Protocol):
     def missing(self) -> str | None:
         """Return what is not installed, and how to get it; None if all is there."""
 
-    def running(self, folder: Path) -> AbstractContextManager[Sequence[str]]:
-        """Run its servers with their data in a folder. Give their addresses."""
+    def running(
+        self, folder: Path, places: Sequence[Place] = LOOPBACK
+    ) -> AbstractContextManager[Running]:
+        """Run its servers with their data in a folder. Raise RuntimeError if they do not start."""
 
     async def measure(
         self, addresses: Sequence[str], *, connections: int, depth: int, seconds: float
     ) -> dict[str, Any]:
         """Drive it, and return `result_of` the tally."""
+
+
+class Replicated(Peer, Protocol):
+    """A system that goes on without one of its nodes."""
+
+    async def roles(self, running: Running) -> list[bool | None]:
+        """Return whether each node leads; None where it does not answer or knows no leader."""
+
+    async def acquire_all_the_time(self, running: Running, probe: Probe, clients: int) -> None:
+        """Acquire and release until the probe is over: a witness a client notes each grant."""
+
+
+class Waiter(Protocol):
+    """A client that takes one lock by the system's own recipe, and waits for it."""
+
+    async def lock(self) -> None:
+        """Return when the lock is held."""
+
+    async def unlock(self) -> None:
+        """Release it."""
+
+    async def close(self) -> None:
+        """Let the connection go."""
+
+
+class Queued(Peer, Protocol):
+    """A system with a recipe for a lock that is waited for."""
+
+    recipe: str
+    """What is used, for the reader."""
+
+    async def waiters(self, addresses: Sequence[str], name: str, count: int) -> list[Waiter]:
+        """Connect clients that will want the lock of that name."""
 
 
 def result_of(tally: PeerTally, took: float) -> dict[str, Any]:
@@ -90,23 +202,16 @@ def free_ports(count: int) -> list[int]:
 
 
 @contextlib.contextmanager
-def servers(commands: Sequence[Sequence[str]], folder: Path) -> Iterator[list[subprocess.Popen[bytes]]]:  # fmt: skip
-    """Run processes, each with a log in the folder, and end them after, by their own pids."""
-    processes: list[subprocess.Popen[bytes]] = []
+def servers(
+    commands: Sequence[Sequence[str]], folder: Path, *, talk: bool = False
+) -> Iterator[Servers]:
+    """Run processes, and end them after."""
+    running = Servers(commands, folder, talk=talk)
     try:
-        for number, command in enumerate(commands):
-            with (folder / f"server-{number}.log").open("ab") as log:
-                processes.append(subprocess.Popen(command, stdout=log, stderr=log, cwd=folder))
-        yield processes
+        running.start()
+        yield running
     finally:
-        for process in processes:
-            process.send_signal(signal.SIGTERM)
-        for process in processes:
-            try:
-                process.wait(STOP_TIMEOUT_S)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+        running.end()
 
 
 async def until_ready(probe: Callable[[], Awaitable[None]], what: str) -> None:

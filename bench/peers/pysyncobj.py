@@ -8,17 +8,34 @@ import asyncio
 import contextlib
 import importlib
 import json
-import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from bench.peers.base import LEASE_MS, WARM_UP_S, PeerTally, free_ports, result_of, until_ready
+from bench.gaps import Probe, Witness
+from bench.peers.base import (
+    LEASE_MS,
+    LOOPBACK,
+    WARM_UP_S,
+    PeerTally,
+    Place,
+    Running,
+    Servers,
+    free_ports,
+    result_of,
+    servers,
+    until_ready,
+)
 
 NODES = 3
+PACE_S = 0.001
+RETRY_AFTER_S = 0.01
+ATTEMPT_TIMEOUT_S = 0.2
+POLL_S = 0.05
 ANSWER_TIMEOUT_S = 30.0
 
 
@@ -33,7 +50,8 @@ class PySyncObj:
 
     def __init__(self) -> None:
         self.version = ""
-        self._processes: dict[str, subprocess.Popen[str]] = {}
+        self._servers: Servers
+        self._asking = [asyncio.Lock() for _ in range(NODES)]
 
     def missing(self) -> str | None:
         """Look for the library."""
@@ -44,57 +62,98 @@ class PySyncObj:
         return None
 
     @contextlib.contextmanager
-    def running(self, folder: Path) -> Iterator[Sequence[str]]:
+    def running(self, folder: Path, places: Sequence[Place] = LOOPBACK) -> Iterator[Running]:
         """Run three nodes on free ports."""
-        addresses = [f"127.0.0.1:{port}" for port in free_ports(NODES)]
-        try:
-            for i, address in enumerate(addresses):
-                others = [other for other in addresses if other != address]
-                with (folder / f"server-{i}.log").open("ab") as log:
-                    self._processes[address] = subprocess.Popen(
-                        [sys.executable, "-m", "bench.peers.pysyncobj", address, *others],
-                        stdin=subprocess.PIPE,
-                        stdout=subprocess.PIPE,
-                        stderr=log,
-                        text=True,
-                    )
+        ports = free_ports(NODES)
+        addresses = [f"{place.host}:{port}" for place, port in zip(places, ports, strict=True)]
+        commands = [
+            [
+                *places[i].prefix, sys.executable, "-m", "bench.peers.pysyncobj", own,
+                *(other for other in addresses if other != own),
+            ]
+            for i, own in enumerate(addresses)
+        ]  # fmt: skip
+        with servers(commands, folder, talk=True) as started:
+            self._servers = started
+            running = Running(addresses, started)
 
             async def probe() -> None:
-                if not any([await self._ask(a, {"leads": True}) for a in addresses]):
+                if not any(await self.roles(running)):
                     raise ConnectionError("no node leads yet")
 
             asyncio.run(until_ready(probe, self.name))
-            yield addresses
-        finally:
-            for process in self._processes.values():
-                process.kill()
-            for process in self._processes.values():
-                process.wait()
-            self._processes.clear()
+            yield running
 
-    async def _ask(self, address: str, question: dict[str, Any]) -> Any:
+    async def _ask(self, number: int, question: dict[str, Any]) -> Any:
         """Ask a node's process over its standard input; its answer is one line."""
-        process = self._processes[address]
-        assert process.stdin is not None
-        assert process.stdout is not None
-        process.stdin.write(json.dumps(question) + "\n")
-        process.stdin.flush()
-        line = await asyncio.to_thread(process.stdout.readline)
-        if not line:
-            raise RuntimeError(f"pysyncobj's node {address} ended")
-        return json.loads(line)
+        async with self._asking[number]:
+            process = self._servers.processes[number]
+            assert process.stdin is not None
+            assert process.stdout is not None
+            try:
+                process.stdin.write(json.dumps(question).encode() + b"\n")
+                process.stdin.flush()
+                line = await asyncio.to_thread(process.stdout.readline)
+            except OSError:
+                line = b""
+            if not line:
+                raise ConnectionResetError(f"pysyncobj's node {number} ended")
+            return json.loads(line)
 
     async def measure(
-        self, addresses: Sequence[str], *, connections: int, depth: int, seconds: float
+        self,
+        addresses: Sequence[str],  # noqa: ARG002 - the load is inside a node
+        *,
+        connections: int,
+        depth: int,
+        seconds: float,
     ) -> dict[str, Any]:
         """Let the leader's process run the load."""
-        for address in addresses:
-            if await self._ask(address, {"leads": True}):
-                answer: dict[str, Any] = await self._ask(
-                    address, {"slots": connections * depth, "seconds": seconds}
-                )
+        for number in range(NODES):
+            if await self._ask(number, {"leads": True}):
+                question = {"slots": connections * depth, "seconds": seconds}
+                answer: dict[str, Any] = await self._ask(number, question)
                 return answer
         return result_of(PeerTally(errors={"no leader": 1}), seconds)
+
+    async def roles(self, running: Running) -> list[bool | None]:
+        """See Replicated."""
+
+        async def ask(number: int) -> bool | None:
+            try:
+                answer: bool | None = await self._ask(number, {"leads": True})
+            except ConnectionResetError:
+                return None
+            return answer
+
+        return list(await asyncio.gather(*(ask(n) for n in range(len(running.addresses)))))
+
+    async def acquire_all_the_time(self, running: Running, probe: Probe, clients: int) -> None:
+        """See Replicated. A client lives in a node: one of the leader's dies with it."""
+        async with asyncio.TaskGroup() as group:
+            for number in range(len(running.addresses)):
+                share = len(range(number, clients, len(running.addresses)))
+                group.create_task(self._acquire_in(number, share, probe))
+
+    async def _acquire_in(self, number: int, clients: int, probe: Probe) -> None:
+        """Let a node's process acquire, and fetch its times; begin anew when it was started again."""
+        while not probe.over.is_set():
+            witnesses = [probe.witness() for _ in range(clients)]
+            try:
+                await self._ask(number, {"acquire": clients})
+                while not probe.over.is_set():
+                    await self._fetch(number, witnesses)
+                    await asyncio.sleep(POLL_S)
+                await self._fetch(number, witnesses)
+            except ConnectionResetError:
+                for witness in witnesses:
+                    witness.gone = True
+                await asyncio.sleep(POLL_S)
+
+    async def _fetch(self, number: int, witnesses: Sequence[Witness]) -> None:
+        times = await self._ask(number, {"granted": True})
+        for witness, since in zip(witnesses, times, strict=True):
+            witness.granted_at += since
 
 
 class Slot:
@@ -144,6 +203,37 @@ def load(locks: Any, slots: int, seconds: float, run: int) -> dict[str, Any]:
     return result
 
 
+class Client(threading.Thread):
+    """One client inside a node: it takes locks one after the other, and notes when it got one."""
+
+    def __init__(self, locks: Any, name: str) -> None:
+        super().__init__(daemon=True)
+        self._locks = locks
+        self._prefix = name
+        self.granted_at: list[float] = []
+
+    def run(self) -> None:
+        """Go on for as long as the process lives."""
+        taken = 0
+        while True:
+            taken += 1
+            try:
+                name = f"{self._prefix}:{taken}"
+                if self._locks.tryAcquire(name, sync=True, timeout=ATTEMPT_TIMEOUT_S):
+                    self.granted_at.append(time.monotonic())
+                    self._locks.release(name, sync=True, timeout=ATTEMPT_TIMEOUT_S)
+                else:
+                    time.sleep(RETRY_AFTER_S)
+            except Exception:  # noqa: BLE001 - its SyncObjException and what else it raises while nobody leads
+                time.sleep(RETRY_AFTER_S)
+            time.sleep(PACE_S)
+
+    def fetched(self) -> list[float]:
+        """Return the times since the last call."""
+        times, self.granted_at = self.granted_at, []
+        return times
+
+
 def main(own: str, others: list[str]) -> None:
     """Be one node, and do what the lines of standard input ask."""
     locks = importlib.import_module("pysyncobj.batteries").ReplLockManager(
@@ -153,10 +243,21 @@ def main(own: str, others: list[str]) -> None:
     # By default a command waits for the next round of append entries, 100 ms: ten operations a second of one caller.
     conf = library.SyncObjConf(autoTickPeriod=0.001, appendEntriesPeriod=0.002)
     node = library.SyncObj(own, others, conf, consumers=[locks])
+    clients: list[Client] = []
     for number, line in enumerate(sys.stdin):
         question = json.loads(line)
+        answer: Any
         if "leads" in question:
-            answer: Any = node.isReady() and str(node._getLeader()) == own
+            leader = node._getLeader()
+            answer = None if leader is None or not node.isReady() else str(leader) == own
+        elif "acquire" in question:
+            names = (f"{own}:{number}:{client}" for client in range(question["acquire"]))
+            clients = [Client(locks, name) for name in names]
+            for client in clients:
+                client.start()
+            answer = True
+        elif "granted" in question:
+            answer = [client.fetched() for client in clients]
         else:
             answer = load(locks, question["slots"], question["seconds"], number)
         print(json.dumps(answer), flush=True)

@@ -6,18 +6,24 @@ it is leaner than redis-py, to Redis's advantage.
 
 import asyncio
 import contextlib
+import importlib
 import os
 import shutil
 import subprocess
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from bench.peers.base import (
     LEASE_MS,
+    LOOPBACK,
     PeerTally,
+    Place,
+    Running,
+    Waiter,
     free_ports,
     result_of,
     servers,
@@ -69,6 +75,13 @@ class RedisConnection(asyncio.Protocol):
 
     def start(self) -> None:
         """Begin: every slot acquires."""
+        self._prepare()
+        now = time.perf_counter()
+        self._sent_at = [now] * len(self._names)
+        self._in_flight.extend(range(len(self._names)))
+        self._write(b"".join(self._acquires))
+
+    def _prepare(self) -> None:
         token = os.urandom(16).hex().encode()
         ttl = str(LEASE_MS).encode()
         self._acquires = [command(b"SET", name, token, b"NX", b"PX", ttl) for name in self._names]
@@ -76,16 +89,20 @@ class RedisConnection(asyncio.Protocol):
             command(b"EVALSHA", self._script, b"1", name, token) for name in self._names
         ]
         self._running = True
-        now = time.perf_counter()
-        self._sent_at = [now] * len(self._names)
-        self._in_flight.extend(range(len(self._names)))
+
+    def _write(self, data: bytes) -> None:
         assert self._transport is not None
-        self._transport.write(b"".join(self._acquires))
+        self._transport.write(data)
+
+    def _lines(self, data: bytes) -> list[bytes]:
+        """Return the whole lines that came."""
+        lines = (self._buffer + data).split(b"\r\n")
+        self._buffer = lines.pop()
+        return lines
 
     def data_received(self, data: bytes) -> None:
         """Take all whole lines, and send what follows."""
-        lines = (self._buffer + data).split(b"\r\n")
-        self._buffer = lines.pop()
+        lines = self._lines(data)
         if not self._running:
             self._opening(lines)
             return
@@ -103,8 +120,7 @@ class RedisConnection(asyncio.Protocol):
             self._sent_at[slot] = now
             in_flight.append(slot)
             out.append(self._releases[slot] if held[slot] else self._acquires[slot])
-        assert self._transport is not None
-        self._transport.write(b"".join(out))
+        self._write(b"".join(out))
 
     def _opening(self, lines: list[bytes]) -> None:
         for line in lines:
@@ -121,8 +137,56 @@ class RedisConnection(asyncio.Protocol):
             self._transport.abort()
 
 
+_Opened = TypeVar("_Opened", bound=RedisConnection)
+
+
+@contextlib.asynccontextmanager
+async def open_connections(
+    address: str, count: int, make: Callable[[int], _Opened]
+) -> AsyncIterator[list[_Opened]]:
+    """Open connections, some at a time, and close them after."""
+    loop = asyncio.get_running_loop()
+    host, _, port = address.rpartition(":")
+    opened: list[_Opened] = []
+    try:
+        for start in range(0, count, OPENING_AT_ONCE):
+            for number in range(start, min(start + OPENING_AT_ONCE, count)):
+                connection = make(number)
+                opened.append(connection)
+                await loop.create_connection(lambda made=connection: made, host, int(port))  # type: ignore[misc]
+            await asyncio.gather(*(connection.ready for connection in opened[start:]))
+        yield opened
+    finally:
+        for connection in opened:
+            connection.close()
+
+
+class RedisWaiter:
+    """A client with redis-py's Lock as it is: it looks every 100 ms."""
+
+    def __init__(self, address: str, name: str) -> None:
+        host, _, port = address.rpartition(":")
+        library = importlib.import_module("redis.asyncio")
+        self._client: Any = library.Redis(host=host, port=int(port))
+        self._lock: Any = self._client.lock(name, timeout=LEASE_MS / 1_000)
+
+    async def lock(self) -> None:
+        """See Waiter."""
+        await self._lock.acquire()
+
+    async def unlock(self) -> None:
+        """See Waiter."""
+        await self._lock.release()
+
+    async def close(self) -> None:
+        """See Waiter."""
+        await self._client.aclose()
+
+
 class Redis:
     """One Redis server, with its append-only file synced at each command, or without one."""
+
+    recipe = "redis-py's Lock, which looks every 100 ms; no queue"
 
     def __init__(self, *, aof: bool) -> None:
         self._aof = aof
@@ -141,11 +205,15 @@ class Redis:
         said = subprocess.run(
             [path, "--version"], capture_output=True, text=True, check=True
         ).stdout
-        self.version = said.partition("v=")[2].partition(" ")[0]
+        server = said.partition("v=")[2].partition(" ")[0]
+        try:
+            self.version = f"{server}, redis-py {version('redis')}"
+        except PackageNotFoundError:
+            return "redis-py is not installed (PyPI: redis)"
         return None
 
     @contextlib.contextmanager
-    def running(self, folder: Path) -> Iterator[Sequence[str]]:
+    def running(self, folder: Path, places: Sequence[Place] = LOOPBACK) -> Iterator[Running]:  # noqa: ARG002 - one node
         """Run it on a free port."""
         (port,) = free_ports(1)
         line = ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", ""]
@@ -156,29 +224,23 @@ class Redis:
             _, writer = await asyncio.open_connection("127.0.0.1", port)
             writer.close()
 
-        with servers([line], folder):
+        with servers([line], folder) as started:
             asyncio.run(until_ready(probe, self.name))
-            yield [f"127.0.0.1:{port}"]
+            yield Running([f"127.0.0.1:{port}"], started)
+
+    async def waiters(self, addresses: Sequence[str], name: str, count: int) -> list[Waiter]:
+        """See Queued."""
+        return [RedisWaiter(addresses[0], name) for _ in range(count)]
 
     async def measure(
         self, addresses: Sequence[str], *, connections: int, depth: int, seconds: float
     ) -> dict[str, Any]:
         """Keep `depth` commands in flight on each connection."""
-        loop = asyncio.get_running_loop()
-        host, _, port = addresses[0].rpartition(":")
         tally = PeerTally()
-        opened: list[RedisConnection] = []
-        try:
-            for start in range(0, connections, OPENING_AT_ONCE):
-                for number in range(start, min(start + OPENING_AT_ONCE, connections)):
-                    connection = RedisConnection(number, depth, tally)
-                    opened.append(connection)
-                    await loop.create_connection(lambda made=connection: made, host, int(port))  # type: ignore[misc]
-                await asyncio.gather(*(connection.ready for connection in opened[start:]))
+        async with open_connections(
+            addresses[0], connections, lambda number: RedisConnection(number, depth, tally)
+        ) as opened:
             for connection in opened:
                 connection.start()
             took = await timed(tally, seconds)
             return result_of(tally, took)
-        finally:
-            for connection in opened:
-                connection.close()

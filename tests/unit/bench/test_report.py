@@ -8,7 +8,7 @@ import pytest
 
 from bench import cost
 from bench.__main__ import COMMANDS, main
-from bench.compare import ratios
+from bench.ratios import ratios
 from bench.report import count, positive, table, write
 from bench.throughput import summary
 
