@@ -77,12 +77,13 @@ def over(above: Measure, below: Measure) -> Measure:
 
 
 def backlog(results: Results) -> float | None:
-    """Return the share of an open loop's operations that had no good answer."""
+    """Return how much of a second's operations an open loop could not send at all; 1 if it gave up."""
     one = _of_rate(results)
     if one is None:
         return None
-    failed = sum(one["errors"].values()) + (one["rate"] if one["overflowed"] else 0)
-    return float(failed / max(1, one["rate"]))
+    if one["overflowed"]:
+        return 1.0
+    return float(one["errors"].get("not sent", 0) / one["rate"])
 
 
 def _of_rate(results: Results) -> dict[str, Any] | None:
@@ -96,6 +97,17 @@ def open_loop(key: str) -> Measure:
     def read(results: Results) -> float | None:
         one = _of_rate(results)
         return None if one is None else float(one[key])
+
+    return read
+
+
+def expiry(*path: str) -> Measure:
+    """Return what reads a figure of `expiry` with a million leases. After an election it says nothing: leases began anew."""
+
+    def read(results: Results) -> float | None:
+        one = results.get("expiry", {})
+        counts = one.get("leases", 0) >= LEASES and not one.get("terms_passed")
+        return at(*path)(one) if counts else None
 
     return read
 
@@ -120,6 +132,7 @@ def struck(fault: str, key: str, system: str = "raftlock") -> Measure:
 
 OPEN_RATE = 67_000.0
 LOCKS = 10_000_000
+LEASES = 1_000_000
 PIPELINED, THOUSAND, ONE = "pipelined", "closed_1000", "closed_1"
 GOALS = (
     Goal(PIPELINED, "op/s, 8 x 256", 200_000, at("compare", PIPELINED, "raftlock")),
@@ -132,7 +145,7 @@ GOALS = (
     Goal(THOUSAND, "x Redis AOF-always", 1.0, ratio(THOUSAND, "redis")),
     Goal("closed_64", "op/s", 30_000, at("compare", "closed_64", "raftlock")),
     Goal(ONE, "p50 ms", 0.6, at("compare", "latency", ONE, "raftlock", "p50_ms"), at_most=True),
-    Goal("open loop 67,000/s", "share without a good answer", 0.0, backlog, at_most=True),
+    Goal("open loop 67,000/s", "backlog at the end, s", 0.0, backlog, at_most=True),
     Goal("open loop 67,000/s", "p50 ms", 3, open_loop("p50_ms"), at_most=True),
     Goal("open loop 67,000/s", "p99 ms", 15, open_loop("p99_ms"), at_most=True),
     Goal("failover, kill -9", "median ms", 100, struck("kill", "gap_median_ms"), at_most=True),
@@ -145,8 +158,8 @@ GOALS = (
     Goal("10 M locks", "memory of a node, GB", 2.5, over(at_locks(LOCKS, "rss_bytes"), lambda _: 1e9), at_most=True),
     Goal("10 M locks", "longest stall ms", 50, at_locks(LOCKS, "longest_stall_ms"), at_most=True),
     Goal("10 M locks", "restart s", 30, at_locks(LOCKS, "restart_s"), at_most=True),
-    Goal("1 M leases expire together", "the last late by ms", 5_000, at("expiry", "last_late_ms"), at_most=True),
-    Goal("1 M leases expire together", "others p99 ms", 50, at("expiry", "others_meanwhile", "p99_ms"), at_most=True),
+    Goal("1 M leases expire together", "the last late by ms", 5_000, expiry("last_late_ms"), at_most=True),
+    Goal("1 M leases expire together", "others p99 ms", 50, expiry("others_meanwhile", "p99_ms"), at_most=True),
     Goal("one contended lock", "handovers, x etcd's", 5, ratio("contended", "etcd")),
 )  # fmt: skip
 

@@ -71,13 +71,13 @@ def test_failover_of_its_own_stands_over_that_of_a_comparison() -> None:
     ("one", "share"),
     [
         ({"rate": 67_000.0, "errors": {}, "overflowed": False}, 0.0),
-        ({"rate": 67_000.0, "errors": {"not sent": 670}, "overflowed": False}, 0.01),
+        ({"rate": 67_000.0, "errors": {"not sent": 670, "UNKNOWN": 9}, "overflowed": False}, 0.01),
         ({"rate": 67_000.0, "errors": {}, "overflowed": True}, 1.0),
         ({"rate": 1_000.0, "errors": {}, "overflowed": False}, None),
     ],
 )
 def test_backlog_is_seen(one: dict[str, Any], share: float | None) -> None:
-    """What was not sent, or a run that ended early, is not carried; another rate says nothing of this one."""
+    """What was not sent, or a run that ended early, is one; another rate says nothing of this one."""
     assert goals.backlog({"latency": [one]}) == share
 
 
@@ -87,7 +87,12 @@ def test_scale_and_expiry_are_read_as_their_commands_write_them() -> None:
         {"locks": 1_000_000, "rss_bytes": 3e8, "longest_stall_ms": 20.0, "restart_s": 5.0},
         {"locks": 10_000_000, "rss_bytes": 2.4e9, "longest_stall_ms": 80.0, "restart_s": None},
     ]
-    late = {"last_late_ms": 4_000.0, "others_meanwhile": {"p99_ms": 51.0}}
+    late = {
+        "leases": 1_000_000,
+        "terms_passed": 0,
+        "last_late_ms": 4_000.0,
+        "others_meanwhile": {"p99_ms": 51.0},
+    }
 
     found = verdicts({"command": "scale", "results": rows}, {"command": "expiry", "results": late})
 
@@ -98,6 +103,16 @@ def test_scale_and_expiry_are_read_as_their_commands_write_them() -> None:
         ("1 M leases expire together", "the last late by ms"): (4_000.0, "met"),
         ("1 M leases expire together", "others p99 ms"): (51.0, "not met"),
     }
+
+
+@pytest.mark.parametrize("odd", [{"leases": 100_000}, {"terms_passed": 1}])
+def test_expiry_of_fewer_leases_or_with_an_election_is_no_measurement(odd: dict[str, Any]) -> None:
+    """It is neither met nor missed by it."""
+    one = {"leases": 1_000_000, "terms_passed": 0, "last_late_ms": 1.0, **odd}
+
+    found = verdicts({"command": "expiry", "results": one})
+
+    assert found["1 M leases expire together", "the last late by ms"] == (None, "not measured")
 
 
 def test_command_prints_the_goals_of_files_and_of_what_is_in_them(
