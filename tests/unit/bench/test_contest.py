@@ -45,8 +45,8 @@ async def test_contest_counts_grants_and_their_shares() -> None:
 
 
 async def test_contest_says_what_went_wrong_and_ends() -> None:
-    """A client that fails ends the contest; what it met is in the result."""
-    found = await contest([Broken(asyncio.Lock())], 30.0)
+    """A client that fails ends the contest for all; what it met is in the result."""
+    found = await contest([Broken(asyncio.Lock()), Fair(asyncio.Lock())], 300.0)
 
     assert found["errors"] == ["ConnectionResetError('gone')"]
 
