@@ -85,9 +85,10 @@ async def struck(
         for _ in range(times):
             if faults and until is not None and time.monotonic() > until:
                 break
+            await asyncio.sleep(rng.uniform(*BETWEEN_S))
+            # Asked last: on a busy machine another may lead a second later.
             leader = await _leader(system, running)
             hit = [leader] if victims == "leader" else list(range(len(running.addresses)))
-            await asyncio.sleep(rng.uniform(*BETWEEN_S))
             if load.done():
                 await load
             at = time.monotonic()
@@ -145,7 +146,7 @@ def measure(
                     print(line(name, fault, results[name][fault]), flush=True)
                 if isinstance(system, Raftlock):
                     broken = uvloop.run(system.broken(running))
-                    results[name]["promises"] = system.account()
+                    results[name]["promises"] = uvloop.run(system.account(running))
                 results[name]["version"] = system.version
     return results, broken
 
@@ -208,6 +209,11 @@ def run(options: argparse.Namespace) -> int:
     print(
         f"{options.clients} clients that know all nodes; a gap: the longest time without a grant that ends after the fault; "
         f"any client's: in which no client had one; {machine_line()}"
+    )
+    promises = results[OURS]["promises"]
+    print(
+        f"raftlock: {promises['answers']:,} answers; {promises['kept']:,} kept locks all looked for; "
+        f"term {promises['term']} after {len(names) * options.kills} faults"
     )
     for violation in broken[:20]:
         print(f"VIOLATION: {violation}")

@@ -90,6 +90,7 @@ class Raftlock:
         missing = await lost(running.addresses, self.seen.kept)
         return [*self.seen.violations, *(f"acknowledged and lost: {name}" for name in missing)]
 
-    def account(self) -> dict[str, int]:
-        """Return what was looked at."""
-        return {"answers": self.seen.answers, "kept": len(self.seen.kept)}
+    async def account(self, running: Running) -> dict[str, int]:
+        """Return what was looked at, and the last term: more than the faults, and there were elections without one."""
+        status = await fetch_status(await find_leader(running.addresses))
+        return {"answers": self.seen.answers, "kept": len(self.seen.kept), "term": status.term}
