@@ -130,6 +130,8 @@ class PySyncObj:
 
     async def acquire_all_the_time(self, running: Running, probe: Probe, clients: int) -> None:
         """See Replicated. A client lives in a node: one of the leader's dies with it."""
+        # A lock belongs to the loop in which it was first waited for, and each run has a loop of its own.
+        self._asking = [asyncio.Lock() for _ in range(NODES)]
         async with asyncio.TaskGroup() as group:
             for number in range(len(running.addresses)):
                 share = len(range(number, clients, len(running.addresses)))
