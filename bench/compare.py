@@ -46,7 +46,7 @@ MORE = ("failover_ms", "contended", "after_release_ms", "native")
 """On the systems of the run; what else there is are commands of their own (`bench.singles`)."""
 ALL = (*WORKLOADS, *MORE, *SINGLES)
 KILLS, QUICK_KILLS = 5, 3
-QUICK_S, QUICK_LIMIT_S = 1.5, 130.0
+QUICK_S, QUICK_LIMIT_S = 1.5, 110.0
 """After that a quick run begins no further kill: it has three minutes with its ending."""
 OPEN = "open_67000"
 OPEN_S, OPEN_CONNECTIONS = 60.0, 8
