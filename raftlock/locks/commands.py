@@ -128,11 +128,11 @@ def acquire(
         # From here on this acquire is recorded and the one before it forgotten: if that still waits, it must not be
         # granted to nobody.
         drop_waiter(table, session, slot, outcome.n, applied)
-    grant = table.bucket(resource).get(resource)
+    grant = table.grant(resource)
     if grant is not None and table.lookup(resource) is None:
         # It died with its session and was not swept yet: hand it on first (decision 9).
         end_grant(table, grant, applied)
-        grant = table.bucket(resource).get(resource)
+        grant = table.grant(resource)
     if grant is None and resource not in table.handing_on:
         return _grant(table, request, session, principal, address, applied)
     if wait_ms:
@@ -423,7 +423,7 @@ def new_life(
     table.refuse_until_us = refuse_until_us
     table.buckets, table.queues, table.handing_on = fresh.buckets, fresh.queues, fresh.handing_on
     table.sessions, table.nonces, table.ending = fresh.sessions, fresh.nonces, fresh.ending
-    table.index = fresh.index
+    table.index, table.young = fresh.index, fresh.young
     table.lock_count = table.waiter_count = table.session_count = table.logged_count = 0
     table.stream = None
     return (0, int(Status.OK), True)

@@ -184,7 +184,7 @@ def sweep_session(
     if session is not None and session.ended:
         while session.locks and steps > 0:
             token, resource = next(iter(session.locks.items()))
-            grant = table.bucket(resource).get(resource)
+            grant = table.grant(resource)
             if grant is None or grant.token != token:
                 del session.locks[token]
                 steps -= 1

@@ -5,12 +5,14 @@ msgpack array that begins with its kind.
 """
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 from zlib import crc32
 
+from raftlock.locks.packing import Stored, encode_grants, packed
 from raftlock.locks.records import Grant, Outcome, Session, Settings, Waiter
-from raftlock_wire.codec import pack, unpack
+from raftlock_wire.codec import Encoder, array_header, pack, unpack
 from raftlock_wire.errors import BadFrame
 from raftlock_wire.invariant import check
 from raftlock_wire.messages import GrantState
@@ -22,12 +24,13 @@ if TYPE_CHECKING:
 FORMAT = 1
 HEAD, LOCKS, QUEUE, SESSION, ORDER, END = range(6)
 _ARRAY_MAX = 1 << 24
+_LOCKS_HEAD = array_header(2) + pack(LOCKS)
 
 
 class Bucket(NamedTuple):
     """The content of one bucket at one moment."""
 
-    grants: list[Grant]
+    grants: list[tuple[str, Stored]]
     queues: list[tuple[str, list[Waiter]]]
 
 
@@ -75,7 +78,7 @@ class SnapshotStream:
             queue = self._all_queues.get(name)
             if queue is not None:
                 queues.append((name, list(queue.values())))
-        return Bucket(list(self._buckets[number].values()), queues)
+        return Bucket(list(self._buckets[number].items()), queues)
 
     def _stream(self) -> Iterator[bytes]:
         yield self._head
@@ -83,7 +86,7 @@ class SnapshotStream:
             bucket = self._copied.pop(number, None) or self._bucket(number)
             self._done_buckets = number + 1
             if bucket.grants:
-                yield pack((LOCKS, [tuple(grant) for grant in bucket.grants]))
+                yield _LOCKS_HEAD + encode_grants(bucket.grants)
             for name, waiters in bucket.queues:
                 yield pack((QUEUE, name, [tuple(waiter) for waiter in waiters]))
         for sessions in self._sessions:
@@ -106,7 +109,7 @@ def encode_state(table: "LockTable") -> Iterator[bytes]:
     yield _head(table)
     for bucket in table.buckets:
         if bucket:
-            yield pack((LOCKS, [tuple(bucket[name]) for name in sorted(bucket)]))
+            yield _LOCKS_HEAD + encode_grants(sorted(bucket.items(), key=itemgetter(0)))
     for name in sorted(table.queues):
         yield pack((QUEUE, name, [tuple(waiter) for waiter in table.queues[name].values()]))
     for sessions in table.sessions:
@@ -177,6 +180,7 @@ class SnapshotLoader:
 
     def __init__(self, table: "LockTable") -> None:
         self._table = table
+        self._encode = Encoder().pack
         self._begun = False
         self._ended = False
 
@@ -197,8 +201,7 @@ class SnapshotLoader:
             self._take_head(fields)
         elif kind == LOCKS:
             (grants,) = fields
-            for values in grants:
-                self._table.put(_grant(values))
+            self._take_locks(grants)
         elif kind == QUEUE:
             name, waiters = fields
             queue = OrderedDict(((v[0], v[1]), Waiter(*v)) for v in waiters)
@@ -235,6 +238,20 @@ class SnapshotLoader:
         ) = values
         table.set_version(version)
         table.settings = Settings(**settings)
+
+    def _take_locks(self, grants: Sequence[tuple[Any, ...]]) -> None:
+        # Packed as they come: 10 million records would be 5 GB, and twice the time.
+        table = self._table
+        logged_ttl_ms = table.settings.logged_renewal_ttl_ms
+        names = table.index.delta
+        for values in grants:
+            resource, ttl_ms, cut = values[0], values[8], values[16]
+            table.bucket(resource)[resource] = packed(values, self._encode)
+            names[resource] = None
+            if ttl_ms >= logged_ttl_ms and ttl_ms and not cut:
+                table.logged_count += 1
+        table.lock_count += len(grants)
+        table.index.bound()
 
     def _take_session(self, fields: list[Any]) -> None:
         (
@@ -273,9 +290,10 @@ class SnapshotLoader:
         n, status, kind, of, detail = values
         if kind == 1:
             grant = _grant(of)
-            # Share the record with the table again, as it was before.
-            current = self._table.bucket(grant.resource).get(grant.resource)
-            of = current if current == grant else grant
+            if self._table.grant(grant.resource) == grant:
+                # Share the record with the table again: the slot keeps it anyway.
+                self._table.bucket(grant.resource)[grant.resource] = grant
+            of = grant
         elif kind == 2:
             of = Waiter(*of)
         return Outcome(n, Status(status), of, detail)

@@ -11,6 +11,7 @@ from typing import Any
 from zlib import crc32
 
 from raftlock.locks import handover, reads
+from raftlock.locks.packing import Stored, Young, grant_of, grants_in
 from raftlock.locks.reads import NameIndex, RenewalClass
 from raftlock.locks.records import Content, Grant, Outcome, Session, Settings, Waiter
 from raftlock.locks.snapshot import SnapshotLoader, SnapshotStream, encode_state
@@ -85,7 +86,8 @@ class LockTable:
         self.session_counter = 0
         self.refuse_until_us = 0
         self.settings = Settings()
-        self.buckets: list[dict[str, Grant]] = [{} for _ in range(BUCKETS)]
+        self.buckets: list[dict[str, Stored]] = [{} for _ in range(BUCKETS)]
+        self.young = Young()
         self.queues: dict[str, OrderedDict[tuple[int, int], Waiter]] = {}
         self.handing_on: dict[str, None] = {}
         """Resources without a grant whose queue is still being looked through (decision 9)."""
@@ -115,6 +117,8 @@ class LockTable:
         applied = Applied()
         for group in groups:
             applied.answers.append(self._apply_group(group, applied))
+        if applied.granted:
+            self.young.add(applied.granted)
         if self.next_version != self.version:
             self.set_version(self.next_version)
         return applied
@@ -179,6 +183,7 @@ class LockTable:
                 _, request_id, resource, token = request
                 bucket = buckets[crc32(resource.encode()) & _MASK]
                 held = bucket.get(resource)
+                # One that is packed is no record of this principal: its bytes are numbers.
                 if (
                     held is not None
                     and held[1] == token
@@ -227,11 +232,11 @@ class LockTable:
 
     # the parts that several commands share
 
-    def bucket(self, resource: str) -> dict[str, Grant]:
+    def bucket(self, resource: str) -> dict[str, Stored]:
         """Return the bucket of a resource, by a fixed hash of its bytes (decision 6)."""
         return self.buckets[crc32(resource.encode()) & _MASK]
 
-    def bucket_to_change(self, resource: str) -> dict[str, Grant]:
+    def bucket_to_change(self, resource: str) -> dict[str, Stored]:
         """Return the bucket of a resource that is about to change, after a snapshot under way has its copy."""
         number = crc32(resource.encode()) & _MASK
         if self.stream is not None:
@@ -258,7 +263,7 @@ class LockTable:
             self.lock_count += 1
             self.index.delta[grant.resource] = None
         else:
-            self.logged_count -= self.is_logged_class(before)
+            self.logged_count -= self.is_logged_class(grant_of(grant.resource, before))
         self.logged_count += self.is_logged_class(grant)
         bucket[grant.resource] = grant
 
@@ -284,11 +289,20 @@ class LockTable:
             and grant.ttl_ms >= self.settings.logged_renewal_ttl_ms
         )
 
+    def settle(self) -> None:
+        """Pack grants that have been held for a while: a slice a call."""
+        self.young.settle(self.buckets, _MASK)
+
     # reads
+
+    def grant(self, resource: str) -> Grant | None:
+        """Return the grant of a resource as its bucket has it, also if it died with its session."""
+        stored = self.bucket(resource).get(resource)
+        return None if stored is None else grant_of(resource, stored)
 
     def lookup(self, resource: str) -> Grant | None:
         """Return the current grant or offer of a resource: none if it died with its session."""
-        grant = self.bucket(resource).get(resource)
+        grant = self.grant(resource)
         if grant is not None and not grant.ttl_ms and self.ending:
             session = self.sessions[grant.session & 255].get(grant.session)
             if session is None or session.ended:
@@ -340,7 +354,7 @@ class LockTable:
 
     def iter_grants(self, bucket: int) -> list[Grant]:
         """Return the grants of one bucket, for a new leader to arm."""
-        return list(self.buckets[bucket].values())
+        return grants_in(self.buckets[bucket])
 
     def iter_sessions(self) -> Iterator[tuple[int, int]]:
         """Iterate over (session, ttl_ms) of the living ones, bucket by bucket; changes in between are tolerated."""

@@ -420,6 +420,7 @@ class Driver:
         if self.leading.serving:
             self.leading.leases.arm_slice()
             self.leading.leases.tidy()
+        self.table.settle()
         self._guard_disk(now_us)
         if self.writing.seal(now_us):
             self.table.merge_index(limits.STEPS_PER_COMMAND_MAX)

@@ -40,7 +40,8 @@ HAND_OVER_S = 1.0
 LISTEN_BACKLOG = 4_096
 FILES_RESERVED = 512
 """File descriptors that clients may not use up: for the log, snapshots, peers and the HTTP port."""
-COLLECT_EVERY_S = 10.0
+COLLECT_EVERY_S = 1.0
+"""What came since the last one is looked at: at 100,000 locks a second ten seconds of it took 0.5 s."""
 
 
 class ClientPort(Protocol):

@@ -155,8 +155,8 @@ class LeaseChecks:
                 )
         if leases._arming is not None or self._in_office() is not node:
             return
-        for bucket in table.buckets:
-            for grant in bucket.values():
+        for bucket in range(table.bucket_count):
+            for grant in table.iter_grants(bucket):
                 ends = grant.ttl_ms or grant.state is not GrantState.HELD
                 known = grant.token in leases.locks.deadlines or leases.in_flight(grant.token)
                 if ends and not known and table.lookup(grant.resource) is not None:

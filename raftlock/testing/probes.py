@@ -203,8 +203,8 @@ def _leaders(world: World) -> list[tuple[Any, str, Note]]:
             saw("a follower loses the leader before an answer")
 
     def start_arming(_: Leases, table: LockTable) -> None:
-        for bucket in table.buckets:
-            for grant in bucket.values():
+        for bucket in range(table.bucket_count):
+            for grant in table.iter_grants(bucket):
                 if grant.state is GrantState.OFFERED:
                     saw("an offer outlives its leader")
                 elif table.is_logged_class(grant):

@@ -54,7 +54,7 @@ def _acquire(world: World, table: "LockTable", request: tuple[Any, ...]) -> None
         if outcome.status is Status.OK and grant is not None and grant == outcome.of:
             world.saw("a repeated acquire gets its recorded OK")
         return
-    if table.bucket(resource).get(resource) is not None and table.lookup(resource) is None:
+    if table.grant(resource) is not None and table.lookup(resource) is None:
         world.saw("an acquire meets a lock of an ended session")
 
 

@@ -238,7 +238,7 @@ class LeaseNode:
         """Return what is known of it."""
         raft, driver = self._raft, self._driver
         table = driver.table
-        grants = [g for bucket in table.buckets for g in bucket.values()]
+        grants = [g for bucket in range(table.bucket_count) for g in table.iter_grants(bucket)]
         return NodeFacts(
             leads=raft.term if raft.role is Role.LEADER else 0,
             serving=driver.serving,
@@ -265,8 +265,8 @@ class LeaseNode:
         leases, table = driver.leading.leases, driver.table
         if not driver.serving or leases._arming is not None:
             return ""
-        for bucket in table.buckets:
-            for grant in bucket.values():
+        for bucket in range(table.bucket_count):
+            for grant in table.iter_grants(bucket):
                 ends = grant.ttl_ms or grant.state != GrantState.HELD
                 known = grant.token in leases.locks.deadlines or leases.in_flight(grant.token)
                 if ends and not known and table.lookup(grant.resource) is not None:

@@ -37,7 +37,7 @@ class Twin:
 
     def look(self, table: LockTable, request: tuple[Any, ...], time: str) -> None:
         """See what a command changed."""
-        grant = table.bucket(self.name).get(self.name)
+        grant = table.grant(self.name)
         waiting = {(w.session, w.slot, w.n) for w in table.queues.get(self.name, {}).values()}
         # An offer is to a waiter of before: whoever left the queue for it did not just stop waiting.
         to = (grant.session, grant.slot, grant.n) if grant is not None else None
