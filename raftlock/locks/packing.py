@@ -11,12 +11,13 @@ from typing import Any
 from zlib import crc32
 
 from raftlock.locks.records import Grant
-from raftlock_wire.codec import Encoder, array_header, unpack
+from raftlock_wire.codec import Encoder, array_header, unpack_own
 from raftlock_wire.messages import GrantState
 
 Packed = bytes
 Stored = Grant | Packed
 
+_new = tuple.__new__
 _FIELDS = len(Grant._fields)
 _HEAD = array_header(_FIELDS)
 _REST_HEAD = array_header(_FIELDS - 1)
@@ -39,8 +40,8 @@ def grant_of(resource: str, stored: Stored) -> Grant:
     """Return the grant of a resource from what its bucket keeps."""
     if type(stored) is not bytes:
         return stored  # type: ignore[return-value]  # mypy does not narrow by `type(...) is`, which is the faster test
-    token, rev, state, *rest = unpack(_REST_HEAD + stored)
-    return Grant(resource, token, rev, _STATES[state], *rest)
+    token, rev, state, *rest = unpack_own(_REST_HEAD + stored)
+    return _new(Grant, (resource, token, rev, _STATES[state], *rest))
 
 
 def encode_grants(items: Sequence[tuple[str, Stored]]) -> bytes:
@@ -56,8 +57,8 @@ def encode_grants(items: Sequence[tuple[str, Stored]]) -> bytes:
 class Young:
     """The grants of the last entries, in order: those that are still there when enough others came are packed."""
 
-    def __init__(self, count_max: int = YOUNG_MAX) -> None:
-        self._count_max = count_max
+    def __init__(self, count_max: int | None = None) -> None:
+        self._count_max = YOUNG_MAX if count_max is None else count_max
         self._encode = Encoder().pack
         self._entries: deque[Sequence[Grant]] = deque()
         self._count = 0

@@ -36,7 +36,7 @@ class Leases:
     """All deadlines of one leadership, on the lease clock."""
 
     def __init__(self) -> None:
-        self.locks: Timers[Grant] = Timers()
+        self.locks: Timers[str] = Timers()
         self.sessions: Timers[int] = Timers()
         self.waits: Timers[Wait] = Timers()
         self._in_flight: dict[int, int] = {}
@@ -103,14 +103,14 @@ class Leases:
             if not lease_ms:
                 view = table.session(grant.session)
                 lease_ms = view.ttl_ms if view is not None else OFFER_MS_MAX
-            self.locks.arm(grant.token, grant, now_us + min(lease_ms, OFFER_MS_MAX) * 1_000)
+            self.locks.arm(grant.token, grant.resource, now_us + min(lease_ms, OFFER_MS_MAX) * 1_000)
         elif lease_ms:
             # A logged lease ends at the stamp of its last logged renewal + ttl, however many failovers (L6); an
             # unlogged one gets its full ttl from the election (L5), or from the stamp of the entry that just set it.
             from_us = grant.stamp_us
             if after_failover and not table.is_logged_class(grant):
                 from_us = now_us
-            self.locks.shorten(grant.token, grant, from_us + lease_ms * 1_000)
+            self.locks.shorten(grant.token, grant.resource, from_us + lease_ms * 1_000)
 
     # what apply did
 
@@ -120,7 +120,7 @@ class Leases:
         for grant in grants:
             if grant.state == GrantState.HELD and grant.token not in deadlines:
                 if grant.ttl_ms:
-                    self.locks.arm(grant.token, grant, grant.stamp_us + grant.ttl_ms * 1_000)
+                    self.locks.arm(grant.token, grant.resource, grant.stamp_us + grant.ttl_ms * 1_000)
             elif grant.state == GrantState.HELD and not grant.ttl_ms:
                 self.locks.disarm(grant.token)  # an offer that was taken up into its session
             elif grant.state == GrantState.ENDING:
@@ -135,7 +135,7 @@ class Leases:
         if grant.token in self.locks.deadlines:
             return
         if grant.cut:
-            self.locks.arm(grant.token, grant, now_us + grant.ttl_ms * 1_000)
+            self.locks.arm(grant.token, grant.resource, now_us + grant.ttl_ms * 1_000)
         else:
             self._arm_grant(table, grant, self._elected_us, after_failover=True)
 
@@ -154,7 +154,9 @@ class Leases:
             self.locks.extend(grant.token, deadline_us)
         else:
             self.locks.arm(
-                grant.token, grant, max(deadline_us, self._elected_us + grant.ttl_ms * 1_000)
+                grant.token,
+                grant.resource,
+                max(deadline_us, self._elected_us + grant.ttl_ms * 1_000),
             )
 
     def keep_alive(self, session: int, ttl_ms: int, receipt_us: int) -> None:
@@ -198,10 +200,10 @@ class Leases:
             view = table.session(session)
             if view is not None and not view.ended:
                 found.append(Due(-session, now_us, (int(Op.EXPIRE_SESSION), 0, session, view.rev)))
-        for token, grant in self.locks.due(now_us, EXPIRIES_PER_ENTRY_MAX - len(found)):
-            current = table.lookup(grant.resource)
+        for token, resource in self.locks.due(now_us, EXPIRIES_PER_ENTRY_MAX - len(found)):
+            current = table.lookup(resource)
             if current is not None and current.token == token:
-                command = (int(Op.EXPIRE_LOCK), 0, grant.resource, token, current.rev)
+                command = (int(Op.EXPIRE_LOCK), 0, resource, token, current.rev)
                 found.append(Due(token, now_us, command))
         for item in found:
             self.command_begins(item.key)
@@ -221,7 +223,7 @@ class Leases:
                 and current.token == item.key
                 and item.key not in self.locks.deadlines
             ):
-                self.locks.arm(item.key, current, item.deadline_us)
+                self.locks.arm(item.key, current.resource, item.deadline_us)
         else:
             view = table.session(-item.key)
             if view is not None and not view.ended and -item.key not in self.sessions.deadlines:

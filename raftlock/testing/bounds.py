@@ -9,13 +9,14 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from unittest.mock import patch
 
-from raftlock.locks import handover
+from raftlock.locks import handover, packing
 from raftlock.server import applying, batcher, leases, snapshots
 from raftlock_wire import limits
 
 SMALL: tuple[tuple[object, str, tuple[int, ...]], ...] = (
     (handover, "STEPS_PER_COMMAND_MAX", (2, 2, 4, 500)),
     (handover, "SWEEPS_AT_ONCE", (1, 3, 64)),
+    (packing, "YOUNG_MAX", (0, 3, 16_384)),
     (leases, "ARM_SLICE", (1, 4, 2_000)),
     (leases, "EXPIRIES_PER_ENTRY_MAX", (2, 5, 2_000)),
     (batcher, "BATCH_COMMANDS_MAX", (3, 10, 4_096)),
