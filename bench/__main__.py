@@ -18,6 +18,7 @@ from bench import (
     mixed,
     plot,
     scale,
+    soak,
     throughput,
 )
 
@@ -37,6 +38,7 @@ COMMANDS = {
     "cost": cost,
     "micro": micro,
     "scale": scale,
+    "soak": soak,
     "audit-bytes": audit_bytes,
     "goals": goals,
     "plot": plot,

@@ -65,6 +65,15 @@ class Schedule:
         return self.began + number / self.rate
 
 
+def slope(at: Sequence[float], values: Sequence[float]) -> float:
+    """Return how steeply values rise over `at`, by least squares; 0 where all are at one place."""
+    mean_at, mean = sum(at) / len(at), sum(values) / len(values)
+    spread = sum((x - mean_at) ** 2 for x in at)
+    if not spread:
+        return 0.0
+    return sum((x - mean_at) * (y - mean) for x, y in zip(at, values, strict=True)) / spread
+
+
 def jain(shares: Sequence[float]) -> float:
     """Return Jain's index of fairness: 1 if all shares are equal, 1/n if one has everything."""
     squares = sum(share * share for share in shares)

@@ -1,7 +1,8 @@
 """`python -m bench plot RESULT.json …`: the pictures of results that were written with --json, as SVG and PNG.
 
 What is drawn depends on the command that wrote a result: compare --curve (latency over throughput, a curve a system),
-latency (percentiles over the rate), failover (grants around each fault, a line a system), scale (memory and restart over locks).
+latency (percentiles over the rate), failover (grants around each fault, a line a system), scale (memory and restart over
+locks), soak (memory and latency over minutes).
 The machine stands below each picture.
 """
 
@@ -16,6 +17,8 @@ import matplotlib as mpl
 
 mpl.use("Agg")
 from matplotlib import pyplot
+
+from bench.plot_scale import draw_scale, draw_soak, one_axes
 
 HELP = "draw results that were written with --json"
 SIZE_INCHES = (8.0, 4.8)
@@ -33,7 +36,7 @@ def draw_compare(figure: Any, results: dict[str, Any], options: dict[str, Any]) 
     curve = results.get("curve")
     if not curve:
         raise ValueError("it has no curve: run compare with --curve")
-    axes = _axes(figure)
+    axes = one_axes(figure)
     for system, points in curve.items():
         axes.plot(
             [point["operations_per_second"] for point in points],
@@ -52,7 +55,7 @@ def draw_compare(figure: Any, results: dict[str, Any], options: dict[str, Any]) 
 
 def draw_latency(figure: Any, results: list[dict[str, Any]], options: dict[str, Any]) -> str:
     """Draw percentiles over the rate of an open loop."""
-    axes = _axes(figure)
+    axes = one_axes(figure)
     rates = [one["rate"] for one in results]
     for key, label in (("p50_ms", "median"), ("p99_ms", "99 %"), ("p99_9_ms", "99.9 %")):
         axes.plot(rates, [one[key] for one in results], marker="o", label=label)
@@ -100,43 +103,12 @@ def coarser(timeline: list[list[int]], bin_ms: int) -> list[tuple[int, int]]:
     return list(sums.items())
 
 
-def draw_scale(figure: Any, results: list[dict[str, Any]], options: dict[str, Any]) -> str:
-    """Draw memory and restart time over the number of held locks."""
-    axes = _axes(figure)
-    locks = [one["locks"] for one in results]
-    axes.plot(
-        locks,
-        [one["rss_bytes"] / (1 << 20) for one in results],
-        marker="o",
-        label="memory of a node",
-    )
-    axes.set(xscale="log", yscale="log", xlabel="locks held", ylabel="resident memory, MiB")
-    right = axes.twinx()
-    right.plot(
-        locks,
-        [one["restart_s"] for one in results],
-        marker="s",
-        color="tab:orange",
-        label="restart until caught up",
-    )
-    right.set_ylabel("seconds")
-    right.set_ylim(bottom=0)
-    lines = [*axes.get_lines(), *right.get_lines()]
-    axes.legend(lines, [line.get_label() for line in lines], loc="upper left")
-    return f"Memory and restart over held locks ({results[-1]['rss_bytes_per_lock']} B a lock); load of {options['seconds']:g} s"
-
-
-def _axes(figure: Any) -> Any:
-    axes = figure.subplots()
-    axes.grid(alpha=0.3)
-    return axes
-
-
 DRAW: dict[str, Callable[[Any, Any, dict[str, Any]], str]] = {
     "compare": draw_compare,
     "latency": draw_latency,
     "failover": draw_failover,
     "scale": draw_scale,
+    "soak": draw_soak,
 }
 
 

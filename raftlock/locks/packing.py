@@ -39,7 +39,7 @@ def packed(grant: Sequence[Any], encode: Callable[[Any], bytes]) -> Packed:
 def grant_of(resource: str, stored: Stored) -> Grant:
     """Return the grant of a resource from what its bucket keeps."""
     if type(stored) is not bytes:
-        return stored  # type: ignore[return-value]  # mypy does not narrow by `type(...) is`, which is the faster test
+        return stored  # type: ignore[return-value]  # mypy does not narrow by `type(...) is`, the faster test
     token, rev, state, *rest = unpack_own(_REST_HEAD + stored)
     return _new(Grant, (resource, token, rev, _STATES[state], *rest))
 
@@ -51,7 +51,7 @@ def encode_grants(items: Sequence[tuple[str, Stored]]) -> bytes:
         (_HEAD, encode(resource), stored) if type(stored) is bytes else (encode(tuple(stored)),)
         for resource, stored in items
     ]
-    return array_header(len(parts)) + b"".join(chain.from_iterable(parts))  # type: ignore[arg-type]
+    return array_header(len(parts)) + b"".join(chain.from_iterable(parts))
 
 
 class Young:

@@ -103,7 +103,9 @@ class Leases:
             if not lease_ms:
                 view = table.session(grant.session)
                 lease_ms = view.ttl_ms if view is not None else OFFER_MS_MAX
-            self.locks.arm(grant.token, grant.resource, now_us + min(lease_ms, OFFER_MS_MAX) * 1_000)
+            self.locks.arm(
+                grant.token, grant.resource, now_us + min(lease_ms, OFFER_MS_MAX) * 1_000
+            )
         elif lease_ms:
             # A logged lease ends at the stamp of its last logged renewal + ttl, however many failovers (L6); an
             # unlogged one gets its full ttl from the election (L5), or from the stamp of the entry that just set it.
@@ -120,7 +122,9 @@ class Leases:
         for grant in grants:
             if grant.state == GrantState.HELD and grant.token not in deadlines:
                 if grant.ttl_ms:
-                    self.locks.arm(grant.token, grant.resource, grant.stamp_us + grant.ttl_ms * 1_000)
+                    self.locks.arm(
+                        grant.token, grant.resource, grant.stamp_us + grant.ttl_ms * 1_000
+                    )
             elif grant.state == GrantState.HELD and not grant.ttl_ms:
                 self.locks.disarm(grant.token)  # an offer that was taken up into its session
             elif grant.state == GrantState.ENDING:

@@ -131,7 +131,11 @@ def test_counts_are_those_of_the_content() -> None:
             sum(map(len, table.buckets)),
             sum(map(len, table.queues.values())),
             sum(not s.ended for bucket in table.sessions for s in bucket.values()),
-            sum(table.is_logged_class(g) for n in range(table.bucket_count) for g in table.iter_grants(n)),
+            sum(
+                table.is_logged_class(g)
+                for n in range(table.bucket_count)
+                for g in table.iter_grants(n)
+            ),
         )
         kept = (table.lock_count, table.waiter_count, table.session_count, table.logged_count)
         if counted != kept:
@@ -152,7 +156,9 @@ def test_sweeps_end_what_ended_sessions_left() -> None:
     while sweeps := table.open_sweeps():
         index += 1
         apply(table, (index, index * 1_000, index * 2_000, (("", "", *sweeps),)))
-    in_session = [g for n in range(table.bucket_count) for g in table.iter_grants(n) if not g.ttl_ms]
+    in_session = [
+        g for n in range(table.bucket_count) for g in table.iter_grants(n) if not g.ttl_ms
+    ]
     left = [s for bucket in table.sessions for s in bucket.values()]
 
     assert (in_session, table.waiter_count, left, table.ending) == ([], 0, [], {})

@@ -9,8 +9,8 @@ from collections.abc import Hashable
 from typing import Any, NamedTuple
 
 from raftlock.locks import LockTable
+from raftlock.locks.packing import Stored
 from raftlock.locks.reads import NameIndex
-from raftlock.locks.records import Grant
 from raftlock.locks.snapshot import encode_state
 from raftlock.raft import Ready, Role
 from raftlock.server.driver import Driver, DriverConfig
@@ -144,7 +144,7 @@ class NodeFacts(NamedTuple):
     """What a serving leader would wait for for ever; empty if there is nothing."""
 
 
-class _OneBucket(list[dict[str, Grant]]):
+class _OneBucket(list[dict[str, Stored]]):
     """All buckets are one: which one a resource is in means nothing, and 4,096 of them take longer than a turn."""
 
     def __getitem__(self, number: Any) -> Any:
