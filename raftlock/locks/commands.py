@@ -376,7 +376,7 @@ def expire_lock(
 def _expire_plain(
     table: "LockTable", resource: str, token: int, rev: int, applied: "Applied"
 ) -> bool:
-    """End a lease that nobody waits for: 1.9 us instead of 3.9, when a million end at once. Return whether it was one."""
+    """End a lease that nobody waits for, in one look at its bucket. Return whether it was one."""
     bucket = table.bucket_to_change(resource)
     stored = bucket.get(resource)
     if stored is None or resource in table.queues or resource in table.handing_on:
