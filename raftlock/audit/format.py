@@ -161,6 +161,14 @@ def encode_block(raw: bytes) -> bytes:
     return b"".join((head, _CRC.pack(crc32c(packed, crc32c(head))), packed))
 
 
+def block_size(head: bytes) -> int:
+    """Return how many bytes the block has that begins so; 0 if none begins so."""
+    if len(head) < BLOCK_HEADER_SIZE or not head.startswith(BLOCK_MAGIC):
+        return 0
+    _, _, packed_size = _BLOCK.unpack_from(head)
+    return BLOCK_HEADER_SIZE + int(packed_size)
+
+
 def decode_block(data: bytes | memoryview, offset: int, *, file: str) -> tuple[bytes, int]:
     """Return the content of the block at `offset`, and where the next one begins. Raise AuditDamaged if it is none."""
     head = bytes(data[offset : offset + BLOCK_HEADER_SIZE])

@@ -3,6 +3,7 @@
 It reads and never writes. A node renames what is complete and deletes what is old: a file that is gone is passed over.
 """
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -33,6 +34,12 @@ class Directory:
     def read(self, name: str) -> bytes:
         """See Source."""
         return (self.path / name).read_bytes()
+
+    def pread(self, name: str, offset: int, size: int) -> bytes:
+        """Return up to `size` bytes from `offset`. Raise FileNotFoundError for a file that is gone."""
+        with (self.path / name).open("rb") as file:
+            file.seek(offset)
+            return file.read(min(size, max(0, os.fstat(file.fileno()).st_size - offset)))
 
     def segments(self) -> Sequence[tuple[int, int, str]]:
         """Return (first, last, name) of the finished segments, the oldest first."""

@@ -494,7 +494,7 @@ class Driver:
         """Return how much waits where: every queue of the core by name."""
         return {
             **self.leading.queue_lengths(),
-            "waiting_frames": self.front.waiting_count,
+            **self.front.queue_lengths(),
             "entries_to_apply": len(self.applying),
             **self.writing.queue_lengths(),
             "entries_proposed": len(self.proposals),

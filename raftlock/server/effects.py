@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from raftlock.server.audit_jobs import AuditJob
 from raftlock.server.jobs import Job
+from raftlock.server.record_jobs import RecordsJob
 from raftlock_wire.ids import NodeId
 
 
@@ -44,6 +45,7 @@ class Effects:
     peer_frames: list[PeerFrame] = field(default_factory=list)
     jobs: list[Job] = field(default_factory=list)
     audit_jobs: list[AuditJob] = field(default_factory=list)
+    record_jobs: list[RecordsJob] = field(default_factory=list)
     notices: list[Notice] = field(default_factory=list)
     wake_us: int = 0
     """Monotonic time of the next turn, if nothing happens before."""
@@ -60,9 +62,10 @@ class Effects:
             peer_frames=self.peer_frames,
             jobs=self.jobs,
             audit_jobs=self.audit_jobs,
+            record_jobs=self.record_jobs,
             notices=self.notices,
             wake_us=wake_us,
         )
         self.client_frames, self.client_closes, self.peer_frames = [], [], []
-        self.jobs, self.audit_jobs, self.notices = [], [], []
+        self.jobs, self.audit_jobs, self.record_jobs, self.notices = [], [], [], []
         return taken

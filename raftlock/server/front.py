@@ -20,6 +20,7 @@ from raftlock.server.fair_queue import FairQueue
 from raftlock.server.leading import Leading, read_answer
 from raftlock.server.origin import Origin
 from raftlock.server.outbox import Outbox
+from raftlock.server.records import Records
 from raftlock.server.writing import Writing
 from raftlock.telemetry.counters import Counters
 from raftlock_wire import limits
@@ -64,6 +65,7 @@ class Front:
         self._counters = counters
         self._status = status
         self._trace = trace
+        self.records = Records(clients=clients, outbox=outbox, effects=effects, counters=counters)
         self.heard_us = 0
         """When a message of the leader came last: the table is that old at most."""
         self._waiting: FairQueue[Origin, tuple[bytes, int]] = FairQueue()
@@ -174,6 +176,7 @@ class Front:
             waiting.charge(origin, work)
             left -= work
         self._turned_us = receipt_us
+        self.records.turn(table.applied_index)
         self._send_on()
 
     @property
@@ -318,8 +321,9 @@ class Front:
     def _answer_here(
         self, table: LockTable, origin: Origin, sorted_: door.Sorted, now_us: int
     ) -> door.Sorted:
-        """Answer a second hello, the node's status, stale reads. Return the rest."""
+        """Answer a second hello, the node's status, stale reads; records are read later. Return the rest."""
         answers: list[Answer] = []
+        later: set[int] = set()
         for request in sorted_.others:
             code = request[0]
             if code == Op.HELLO:
@@ -335,17 +339,24 @@ class Front:
                 answers.append(
                     read_answer(table, request, age_ms=age_ms, leases=None, now_us=now_us)
                 )
-        if not answers:
+            elif code == Op.AUDIT_READ:
+                refused = self.records.ask(origin, request)
+                if refused is None:
+                    later.add(request[1])
+                else:
+                    answers.append(refused)
+        if not answers and not later:
             return sorted_
         if self._counters is not None:
             codes = {request[1]: request[0] for request in sorted_.others}
             for answer in answers:
                 if codes[answer[0]] != Op.HELLO:
                     self._counters.operation(codes[answer[0]], answer[1])
-        self._outbox.answers(origin, answers)
-        if not sorted_.logged and len(answers) == len(sorted_.others):
+        if answers:
+            self._outbox.answers(origin, answers)
+        if not sorted_.logged and len(answers) + len(later) == len(sorted_.others):
             return door.nothing([])
-        return door.without(sorted_, {answer[0] for answer in answers}, [])
+        return door.without(sorted_, {answer[0] for answer in answers} | later, [])
 
     def _greet(self, origin: Origin, requests: tuple[Request, ...]) -> None:
         answer = self._clients.hello(origin, requests, self._raft.membership)
@@ -385,10 +396,10 @@ class Front:
         """Return how many frames are held back until this leader serves."""
         return len(self._unserved)
 
-    @property
-    def waiting_count(self) -> int:
-        """Return how many frames wait, those that are held back included."""
-        return len(self._waiting) + len(self._unserved)
+    def queue_lengths(self) -> dict[str, int]:
+        """Return how much waits where: frames, those that are held back included, and pages of the audit."""
+        waiting = len(self._waiting) + len(self._unserved)
+        return {"waiting_frames": waiting, "audit_pages": len(self.records)}
 
     @property
     def waiting_size(self) -> int:

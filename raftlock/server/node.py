@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from raftlock.audit import AUDIT_DIRECTORY
 from raftlock.locks import VERSIONS, UnknownVersion
 from raftlock.server import handshake
 from raftlock.server.audit_jobs import AuditJob, AuditRunner
@@ -27,6 +28,8 @@ from raftlock.server.jobs import Job
 from raftlock.server.membership_store import NodeStore
 from raftlock.server.meter import Meter, TimedRunner
 from raftlock.server.peers import Peers
+from raftlock.server.record_jobs import RecordsJob, RecordsRead
+from raftlock.server.record_thread import records_thread
 from raftlock.telemetry import logs
 from raftlock.transport.connections import Connection
 from raftlock_wire import limits
@@ -71,6 +74,7 @@ class Node:
         self._driver: Driver | None = None
         self._disk: DiskThread[Job] | None = None
         self._audit: DiskThread[AuditJob] | None = None
+        self._records: DiskThread[RecordsJob] | None = None
         self._failure: BaseException | None = None
         self._stopped = asyncio.Event()
         self._stopping = False
@@ -115,7 +119,7 @@ class Node:
             if self._http is not None:
                 await self._http.stop()
             await self._peers.stop()
-            for thread in (self._disk, self._audit):
+            for thread in (self._disk, self._audit, self._records):
                 if thread is not None and self._failure is None:
                     thread.stop()
             self._store.close()
@@ -147,6 +151,9 @@ class Node:
                 failed=self.fail,
             )
             self._audit.start()
+        audited = self._store.audit is not None
+        directory = self._config.data_dir / AUDIT_DIRECTORY if audited else None
+        self._records = records_thread(directory, done=self._records_read, failed=self.fail)
         self._peers.follow()
         # Everything built so far lives as long as the process: the collector need not look at it again (decision 17).
         gc.collect()
@@ -242,6 +249,9 @@ class Node:
         for audit_job in effects.audit_jobs:
             assert self._audit is not None
             self._audit.submit(audit_job)
+        for records_job in effects.record_jobs:
+            assert self._records is not None
+            self._records.submit(records_job)
         for peer, payload in effects.peer_frames:
             if self._peers.send(peer, payload):
                 self.meter.to_peers.add(len(payload))
@@ -285,6 +295,11 @@ class Node:
         # Nearly all of them change nothing that a turn would act on, and the next turn takes them.
         if self._driver.wants_audit_jobs:
             self.wake()
+
+    def _records_read(self, _: RecordsJob, read: RecordsRead) -> None:
+        assert self._driver is not None
+        self._driver.front.records.done(read)
+        self.wake()
 
     # clients
 

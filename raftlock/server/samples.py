@@ -186,6 +186,8 @@ def _audit(found: Found, driver: Driver, audit: AuditLog | None) -> None:
     found["raftlock_audit_under_way_bytes"] = {_ONE: auditing.under_way_size}
     found["raftlock_audit_entries_total"] = {_ONE: auditing.entries_recorded}
     found["raftlock_audit_commands_total"] = {_ONE: auditing.commands_recorded}
+    found["raftlock_audit_read_records_total"] = {_ONE: driver.front.records.records}
+    found["raftlock_audit_read_bytes_total"] = {_ONE: driver.front.records.scanned}
     kept = audit.kept
     found["raftlock_audit_segments"] = {("segment",): kept.segments, ("gap",): kept.gaps}
     found["raftlock_audit_size_bytes"] = {_ONE: kept.size}

@@ -12,7 +12,7 @@ from raftlock.telemetry.histogram import COUNT, DURATION_US, SIZE, Histogram
 from raftlock_wire.messages import Event, Op
 from raftlock_wire.status import Status
 
-OPERATIONS = {int(op): op.name.lower() for op in Op if Op.OPEN_SESSION <= op <= Op.REMOVE_MEMBER}
+OPERATIONS = {int(op): op.name.lower() for op in Op if Op.OPEN_SESSION <= op <= Op.AUDIT_READ}
 STATUSES = tuple(status.name.lower() for status in Status)
 EVENTS = {int(event): event.name.lower() for event in Event}
 REFUSALS = ("bad_request", "queue", "disk", "no_leader", "sessions", "bad_frame")

@@ -88,6 +88,8 @@ METRICS = (
     Metric("raftlock_audit_commands_total", _C, "Commands of the entries recorded."),
     Metric("raftlock_audit_segments", _G, "Finished segments on this node, and gaps: what is not.", ("kind",)),
     Metric("raftlock_audit_size_bytes", _G, "Bytes of the finished segments on this node."),
+    Metric("raftlock_audit_read_records_total", _C, "Records that were sent to those who asked for them."),
+    Metric("raftlock_audit_read_bytes_total", _C, "Bytes of entries and results that were looked at for them."),
     Metric("raftlock_audit_segments_finished_total", _C, "Segments finished, and gaps noted.", ("kind",)),
     # the loop
     Metric("raftlock_turns_total", _C, "Turns of the core."),

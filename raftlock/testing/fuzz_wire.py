@@ -51,6 +51,7 @@ REQUESTS: tuple[tuple[Any, ...], ...] = (
     (17, 17, 4, "4" * 32, "n4:7411", "n4:7401"),
     (18, 18, 4, "4" * 32),
     (19, 19, 4, "4" * 32),
+    (20, 20, 1, 0, "order:1", "order:", "me", _TOKEN, "acquire", 0, 1, 100),
 )
 check({int(request[0]) for request in REQUESTS} == set(CHECKS), "every request is a seed")
 MEMBERS = Membership(

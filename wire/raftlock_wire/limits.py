@@ -36,6 +36,12 @@ SESSION_TTL_MS_DEFAULT = 10_000
 WAIT_MS_MAX = 24 * 3_600_000
 RENEW_ITEMS_MAX = 1_000
 LIST_PAGE_MAX = 1_000
+AUDIT_PAGE_MAX = 1_000
+"""Records of a page of the audit."""
+AUDIT_PAGE_SIZE_MAX = 256 << 10
+"""Bytes of records after which such a page ends."""
+OPERATION_SIZE_MAX = 32
+"""The name of an operation, as records have it."""
 CURSOR_SIZE_MAX = 1_024
 SLOTS_MAX = 4_096
 NUMBER_MAX = (1 << 53) - 1
@@ -75,6 +81,14 @@ RESERVED_REQUESTS_MAX = 262_144
 """What all other requests may add to that; each item of a renew counts as one."""
 PAGES_PER_TURN_MAX = 16
 """Pages of lists that one turn answers, over all connections; more get OVERLOADED."""
+AUDIT_READS_MAX = 256
+"""Pages of the audit that wait to be read, over all connections; more get OVERLOADED."""
+AUDIT_READS_PER_CONNECTION_MAX = 4
+"""And of one connection: one page after the other is read, so nobody has more of the queue."""
+AUDIT_SCAN_SIZE_MAX = 2 << 20
+"""Bytes of entries and results that are looked at for one page, and ..."""
+AUDIT_SCAN_FILES_MAX = 64
+"""... files of which it takes or passes over anything; a page that finds nothing ends there too."""
 AUDIT_UNDER_WAY_SIZE_MAX = 64 << 20
 """Bytes that were applied and not yet recorded; beyond it apply waits for the audit."""
 TURN_WORK_MAX = 10_000

@@ -60,6 +60,9 @@ class Op(IntEnum):
     """[18, id, node_id, incarnation]: a learner becomes a voter"""
     REMOVE_MEMBER = 19
     """[19, id, node_id, incarnation]"""
+    AUDIT_READ = 20
+    """[20, id, from_index, from_position, resource | nil, prefix | nil, owner | nil, token | nil, operation | nil,
+    since_us | nil, until_us | nil, limit]: records of the node that is asked, whoever leads"""
 
     EXPIRE_LOCK = 32
     """[32, 0, resource, token, rev]"""
@@ -315,6 +318,26 @@ def _add_member(r: tuple[Any, ...]) -> None:
     _text("client_address", r[5], 1, limits.ADDRESS_SIZE_MAX)
 
 
+def _audit_read(r: tuple[Any, ...]) -> None:
+    _integer("from_index", r[2], 1, limits.NUMBER_MAX)
+    _integer("from_position", r[3], 0, limits.NUMBER_MAX)
+    for field, value, high in (
+        ("resource", r[4], limits.RESOURCE_SIZE_MAX),
+        ("prefix", r[5], limits.RESOURCE_SIZE_MAX),
+        ("owner", r[6], limits.OWNER_SIZE_MAX),
+    ):
+        if value is not None:
+            _text(field, value, 1, high)
+    if r[7] is not None:
+        _integer("token", r[7], 1, limits.NUMBER_MAX)
+    if r[8] is not None:
+        _text("operation", r[8], 1, limits.OPERATION_SIZE_MAX)
+    for field, value in (("since_us", r[9]), ("until_us", r[10])):
+        if value is not None:
+            _integer(field, value, 0, limits.NUMBER_MAX)
+    _integer("limit", r[11], 1, limits.AUDIT_PAGE_MAX)
+
+
 def _nothing(_: tuple[Any, ...]) -> None:
     return
 
@@ -339,6 +362,7 @@ CHECKS: dict[int, tuple[int, Callable[[tuple[Any, ...]], None]]] = {
     Op.ADD_MEMBER: (6, _add_member),
     Op.PROMOTE_MEMBER: (4, _member),
     Op.REMOVE_MEMBER: (4, _member),
+    Op.AUDIT_READ: (12, _audit_read),
 }
 """For each request of a client: how many elements its array has, and the check of its fields."""
 

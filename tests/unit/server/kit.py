@@ -13,6 +13,7 @@ from raftlock.raft import Raft, RaftConfig
 from raftlock.server.driver import Driver, DriverConfig
 from raftlock.server.effects import Notice
 from raftlock.server.jobs import Job, PrepareJob, WriteDone, WriteJob
+from raftlock.server.record_jobs import RecordsJob
 from raftlock.storage import Prepared
 from raftlock_wire.codec import pack, unpack
 from raftlock_wire.entry import HardState
@@ -99,6 +100,8 @@ class Nodes:
         self.wakes: dict[int, int] = {}
         self.notices: list[tuple[int, Notice]] = []
         self.closed: list[int] = []
+        self.record_jobs: list[RecordsJob] = []
+        """Pages of the audit that are to be read; tests answer them."""
         self.forwarded: list[tuple[int, int]] = []
         """(from, to) of each frame of forwarded requests."""
         self._waiting: dict[int, deque[Any]] = {i: deque() for i in self.drivers}
@@ -131,6 +134,7 @@ class Nodes:
             self.wakes[i] = effects.wake_us
             self.notices += [(i, notice) for notice in effects.notices]
             self._jobs[i].extend(effects.jobs)
+            self.record_jobs += effects.record_jobs
             self._do_jobs(i)
             for peer, payload in effects.peer_frames:
                 if (i, peer) not in self.cut and peer in self.drivers:

@@ -42,8 +42,8 @@ class Recorded(NamedTuple):
 class Recorder:
     """A cluster, one greeted connection of it, and what was recorded there."""
 
-    def __init__(self, nodes: int = 1, *, serving: bool = True) -> None:
-        self.served = Served(nodes)
+    def __init__(self, nodes: int = 1, *, serving: bool = True, audit: bool = False) -> None:
+        self.served = Served(nodes, audit=audit)
         self.node = self.served.until_served() if serving else 1
         self.found: list[Recorded] = []
         self._next_id = 1
@@ -312,6 +312,22 @@ def _members(r: Recorder) -> None:
     r.ask("add member that was removed", Op.ADD_MEMBER, *new, *addresses)
 
 
+def _audit(r: Recorder) -> None:
+    session = r.session()
+    token = r.acquire("", (session, 0, 1), "order:1")[4]
+    r.ask("", Op.RELEASE, "order:1", token)
+    r.served.advance(1_000)
+    nothing = (None,) * 7
+    r.ask("records of a lock", Op.AUDIT_READ, 1, 0, "order:1", *nothing[1:], 100)
+    first = r.ask("records, the first page", Op.AUDIT_READ, 1, 0, *nothing, 2)
+    r.ask("records, the next page", Op.AUDIT_READ, *first[5:7], *nothing, 1_000)
+    r.ask("records, no more yet", Op.AUDIT_READ, 1_000, 0, *nothing, 1_000)
+
+
+def _no_audit(r: Recorder) -> None:
+    r.ask("records of a node without an audit", Op.AUDIT_READ, 1, 0, *(None,) * 7, 100)
+
+
 def _no_leader(r: Recorder) -> None:
     r.ask("no leader is known", Op.CHECK, "order:1", 1)
 
@@ -344,6 +360,8 @@ _SCENARIOS: dict[Callable[[Recorder], None], Callable[[], Recorder]] = {
     _forced: Recorder,
     _refusals: Recorder,
     _members: Recorder,
+    _audit: lambda: Recorder(audit=True),
+    _no_audit: Recorder,
     _no_leader: lambda: Recorder(3, serving=False),
     _leader_lost: lambda: Recorder(3),
 }

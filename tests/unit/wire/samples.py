@@ -34,6 +34,7 @@ USUAL: dict[Op, Message] = {
     Op.ADD_MEMBER: (17, 17, 4, f"{4:032x}", "192.0.2.4:7411", "192.0.2.4:7401"),
     Op.PROMOTE_MEMBER: (18, 18, 4, f"{4:032x}"),
     Op.REMOVE_MEMBER: (19, 19, 4, f"{4:032x}"),
+    Op.AUDIT_READ: (20, 20, 1, 0, None, None, None, None, None, None, None, 1_000),
 }
 
 
@@ -75,6 +76,9 @@ GOOD: dict[str, tuple[Message, ...]] = {
     "get, stale": ((12, 12, "order:1", True),),
     "list by owner": ((13, 13, int(ListBy.OWNER), "me", "order:1", 1_000, True),),
     "list by session": ((13, 13, int(ListBy.SESSION), 5, "t17", 1, False),),
+    "audit_read, everything set": (
+        (20, 20, 17, 3, "order:1", "order:", "me", 1_800_000_000_000_001, "acquire", 0, _MAX, 1),
+    ),
     "force_release now": ((14, 14, "order:1", 1, "r" * 1_024, True),),
     "several requests in a frame": (USUAL[Op.RELEASE], USUAL[Op.KEEP_ALIVE], USUAL[Op.ACQUIRE]),
     "16 requests in a frame: array 16": tuple((4, n, 5) for n in range(1, 17)),

@@ -9,6 +9,7 @@ import random
 from pathlib import Path
 from typing import Any
 
+from raftlock.server.audit_jobs import AuditRunner
 from raftlock.server.config import ServerConfig
 from raftlock.server.driver import Driver
 from raftlock.server.effects import Effects
@@ -16,6 +17,7 @@ from raftlock.server.handshake import BootstrapSet
 from raftlock.server.jobs import JobRunner
 from raftlock.server.membership_store import open_store
 from raftlock.server.origin import Origin
+from raftlock.server.record_jobs import RecordsRunner
 from raftlock.testing.disk import SimDisk
 from raftlock_wire.codec import pack, unpack
 from raftlock_wire.ids import NO_NODE, NodeId
@@ -36,7 +38,7 @@ Message = tuple[Any, ...]
 class Served:
     """The cluster. Node 1 alone leads at once; of several, one is elected when time is moved."""
 
-    def __init__(self, nodes: int = 1) -> None:
+    def __init__(self, nodes: int = 1, *, audit: bool = False) -> None:
         self.now_us = START_US
         self.drivers: dict[int, Driver] = {}
         self.frames: dict[int, list[bytes]] = {}
@@ -46,6 +48,10 @@ class Served:
         """Nodes that hear nobody and are heard by nobody."""
         self._runners: dict[int, JobRunner] = {}
         self._home: dict[int, int] = {}
+        disks = {i: SimDisk(rng=random.Random(i)) for i in range(1, nodes + 1)} if audit else {}
+        """Where the audits are."""
+        self._auditors: dict[int, AuditRunner] = {}
+        self._readers: dict[int, RecordsRunner] = {}
         configs = {
             i: ServerConfig(
                 node_id=i,
@@ -62,6 +68,7 @@ class Served:
                 node_id=NodeId(i),
                 segment_size=1 << 20,
                 incarnation=f"{i:032x}",
+                open_audit=(lambda i=i: disks[i]) if audit else None,
             )
             for i in configs
         }
@@ -76,6 +83,9 @@ class Served:
             driver = store.make_driver(configs[i], now_us=self.now_us, rng=random.Random(i))
             driver.config = dataclasses.replace(driver.config, pid=PID)
             self.drivers[i] = driver
+            self._readers[i] = RecordsRunner(disks.get(i))
+            if store.audit is not None:
+                self._auditors[i] = AuditRunner(store.audit)
 
     # time
 
@@ -109,9 +119,14 @@ class Served:
         effects = driver.turn(self.now_us, wall_us)
         for job in effects.jobs:
             driver.job_done(job, self._runners[i].run(job))
+        for audit_job in effects.audit_jobs:
+            driver.audit_job_done(audit_job, self._auditors[i].run(audit_job))
+        for records_job in effects.record_jobs:
+            driver.front.records.done(self._readers[i].run(records_job))
         self._carry(i, effects)
         return bool(
             effects.jobs
+            or effects.record_jobs
             or effects.peer_frames
             or effects.client_frames
             or effects.wake_us <= self.now_us

@@ -39,6 +39,7 @@ GOOD: dict[Op, tuple[Any, ...]] = {
     Op.ADD_MEMBER: (17, 1, 4, "f" * 32, "n4:7411", "n4:7401"),
     Op.PROMOTE_MEMBER: (18, 1, 4, "f" * 32),
     Op.REMOVE_MEMBER: (19, 1, 4, "f" * 32),
+    Op.AUDIT_READ: (20, 1, 1, 0, "order:1", None, None, 7, "acquire", 0, None, 100),
 }
 BAD = [
     (Op.HELLO, 2, 0, "version_min"),
@@ -86,6 +87,16 @@ BAD = [
     (Op.ADD_MEMBER, 5, "x" * 262, "client_address"),
     (Op.PROMOTE_MEMBER, 2, 65_536, "node_id"),
     (Op.REMOVE_MEMBER, 3, "", "incarnation"),
+    (Op.AUDIT_READ, 2, 0, "from_index"),
+    (Op.AUDIT_READ, 3, -1, "from_position"),
+    (Op.AUDIT_READ, 4, "", "resource"),
+    (Op.AUDIT_READ, 5, "x" * 513, "prefix"),
+    (Op.AUDIT_READ, 6, 7, "owner"),
+    (Op.AUDIT_READ, 7, 0, "token"),
+    (Op.AUDIT_READ, 8, "x" * 33, "operation"),
+    (Op.AUDIT_READ, 9, "now", "since_us"),
+    (Op.AUDIT_READ, 10, 1 << 53, "until_us"),
+    (Op.AUDIT_READ, 11, 1_001, "limit"),
 ]
 
 

@@ -27,6 +27,7 @@ export const Op = Object.freeze({
   ADD_MEMBER: 17,
   PROMOTE_MEMBER: 18,
   REMOVE_MEMBER: 19,
+  AUDIT_READ: 20,
 });
 
 /** Element 1 of an answer ("Statuses"). */
@@ -94,6 +95,8 @@ export const Limits = Object.freeze({
   WAIT_MS_MAX: 86_400_000,
   RENEW_ITEMS_MAX: 1_000,
   LIST_PAGE_MAX: 1_000,
+  AUDIT_PAGE_MAX: 1_000,
+  OPERATION_SIZE_MAX: 32,
   SLOTS_MAX: 4_096,
   REQUESTS_PER_CONNECTION_MAX: 8_192,
 });
@@ -163,6 +166,10 @@ const ANSWERS = {
   [Op.ADD_MEMBER]: { [OK]: [], [REFUSED]: ["cause", "why"] },
   [Op.PROMOTE_MEMBER]: { [OK]: [], [REFUSED]: ["cause", "why"] },
   [Op.REMOVE_MEMBER]: { [OK]: [], [REFUSED]: ["cause", "why"] },
+  [Op.AUDIT_READ]: {
+    [OK]: ["applied_index", "spans", "next_index", "next_position", "complete", "records"],
+    [REFUSED]: ["cause", "why"],
+  },
 };
 
 /**

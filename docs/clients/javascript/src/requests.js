@@ -178,6 +178,18 @@ const TABLES = {
     ["node_id", nodeId],
     ["incarnation", incarnation],
   ],
+  [Op.AUDIT_READ]: [
+    ["from_index", number],
+    ["from_position", int(0, Limits.NUMBER_MAX)],
+    ["resource", orNil(resource)],
+    ["prefix", orNil(resource)],
+    ["owner", orNil(text(1, Limits.OWNER_SIZE_MAX))],
+    ["token", orNil(number)],
+    ["operation", orNil(text(1, Limits.OPERATION_SIZE_MAX))],
+    ["since_us", orNil(int(0, Limits.NUMBER_MAX))],
+    ["until_us", orNil(int(0, Limits.NUMBER_MAX))],
+    ["limit", int(1, Limits.AUDIT_PAGE_MAX)],
+  ],
 };
 
 /**
