@@ -19,6 +19,7 @@ from raftlock.client.errors import (
 )
 from raftlock.client.guard import FencingGuard, StaleToken
 from raftlock.client.lock import Lock
+from raftlock.client.records import AuditPage, AuditQuestion, RecordsMissing
 from raftlock.client.sync_client import Client
 from raftlock.client.sync_lock import SyncLock
 from raftlock.client.values import LockInfo, MemberInfo, Members, NodeStatus
@@ -26,6 +27,8 @@ from raftlock.client.values import LockInfo, MemberInfo, Members, NodeStatus
 __all__ = [
     "AcquireResult",
     "AsyncClient",
+    "AuditPage",
+    "AuditQuestion",
     "BadRequest",
     "ChangeRefused",
     "Client",
@@ -43,6 +46,7 @@ __all__ = [
     "Overloaded",
     "QuotaExceeded",
     "RaftlockError",
+    "RecordsMissing",
     "Refused",
     "StaleToken",
     "SyncLock",

@@ -1,10 +1,13 @@
 """What a caller may pass to a client. A wrong value raises ValueError that names it and what is allowed."""
 
 from collections.abc import Callable
+from typing import TypeVar
 
 from raftlock_wire import limits
 from raftlock_wire.errors import BadField
 from raftlock_wire.messages import check_metadata, check_owner, check_resource
+
+Value = TypeVar("Value")
 
 DEFAULT_ENDPOINTS = ("127.0.0.1:7401", "127.0.0.1:7402", "127.0.0.1:7403")
 
@@ -40,19 +43,19 @@ def ttl_milliseconds(ttl: float | None) -> int:
 
 def resource(value: str) -> None:
     """Check a resource's name."""
-    _checked(lambda: check_resource(value))
+    checked(lambda: check_resource(value))
     utf8("resource", value)
 
 
 def owner(value: str) -> None:
     """Check an owner's name."""
-    _checked(lambda: check_owner(value))
+    checked(lambda: check_owner(value))
     utf8("owner", value)
 
 
 def metadata(value: dict[str, str] | None) -> None:
     """Check metadata."""
-    _checked(lambda: check_metadata(value))
+    checked(lambda: check_metadata(value))
 
 
 def reason(value: str) -> None:
@@ -77,8 +80,9 @@ def node_id(value: int) -> int:
     return value
 
 
-def _checked(check: Callable[[], object]) -> None:
+def checked(check: Callable[[], Value]) -> Value:
+    """Return what a check returns; what the protocol does not allow is a ValueError."""
     try:
-        check()
+        return check()
     except (BadField, UnicodeEncodeError) as error:
         raise ValueError(str(error)) from error

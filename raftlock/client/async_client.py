@@ -9,7 +9,7 @@ import contextlib
 import os
 import random
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import replace
 from types import TracebackType
 from typing import Any, cast
@@ -30,6 +30,14 @@ from raftlock.client.errors import (
 from raftlock.client.handles import Handle, HandleState
 from raftlock.client.link import Link
 from raftlock.client.lock import Holding, Lock
+from raftlock.client.records import (
+    AuditPage,
+    AuditQuestion,
+    Record,
+    audit_page,
+    audit_request,
+    check_whole,
+)
 from raftlock.client.session import ClientSession
 from raftlock.client.values import LockInfo, Members, lock_info, members_info
 from raftlock_wire import limits
@@ -361,6 +369,42 @@ class AsyncClient:
             lambda i: (int(Op.FORCE_RELEASE), i, resource, token, reason, now)
         )
         return bool(answer[1] == Status.OK)
+
+    # the audit
+
+    async def audit_page(
+        self,
+        question: AuditQuestion | None = None,
+        *,
+        from_index: int = 1,
+        from_position: int = 0,
+        limit: int = limits.AUDIT_PAGE_MAX,
+    ) -> AuditPage:
+        """Return a page of the records that the node has to which this client is connected, from a place on."""
+        asked = arguments.checked(
+            lambda: audit_request(
+                question or AuditQuestion(),
+                from_index=from_index,
+                from_position=from_position,
+                limit=limit,
+            )
+        )
+        return audit_page(await self._request(asked))
+
+    async def audit_records(
+        self, question: AuditQuestion | None = None, *, from_index: int = 1
+    ) -> AsyncIterator[Record]:
+        """Yield the records that fit and were not deleted yet, in the log's order, up to the last one that is there now.
+
+        What was answered to anybody is there within a second. Raise RecordsMissing for a hole in them.
+        """
+        page, position = None, 0
+        while page is None or not page.complete:
+            page = await self.audit_page(question, from_index=from_index, from_position=position)
+            check_whole(page, from_index)
+            for record in page.records:
+                yield record
+            from_index, position = page.next_index, page.next_position
 
     # the members of the cluster
 

@@ -6,7 +6,7 @@ It owns the thread, and what happens to it in a fork. Everything else is AsyncCl
 import os
 import threading
 import weakref
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -16,6 +16,7 @@ from raftlock.client.async_client import REQUEST_TIMEOUT_S, AsyncClient
 from raftlock.client.errors import ClientClosed, NotAcquired
 from raftlock.client.lock import Lock
 from raftlock.client.loop_thread import Callbacks, LoopThread
+from raftlock.client.records import AuditPage, AuditQuestion, Record, check_whole
 from raftlock.client.sync_lock import SyncHolding, SyncLock
 from raftlock.client.values import LockInfo, Members
 from raftlock_wire import limits
@@ -281,6 +282,37 @@ class Client:
         return self._ask(
             lambda client: client.force_release(resource, token, reason=reason, now=now)
         )
+
+    # the audit
+
+    def audit_page(
+        self,
+        question: AuditQuestion | None = None,
+        *,
+        from_index: int = 1,
+        from_position: int = 0,
+        limit: int = limits.AUDIT_PAGE_MAX,
+    ) -> AuditPage:
+        """Return a page of the records that the node has to which this client is connected, from a place on."""
+        return self._ask(
+            lambda client: client.audit_page(
+                question, from_index=from_index, from_position=from_position, limit=limit
+            )
+        )
+
+    def audit_records(
+        self, question: AuditQuestion | None = None, *, from_index: int = 1
+    ) -> Iterator[Record]:
+        """Yield the records that fit and were not deleted yet, in the log's order, up to the last one that is there now.
+
+        What was answered to anybody is there within a second. Raise RecordsMissing for a hole in them.
+        """
+        page, position = None, 0
+        while page is None or not page.complete:
+            page = self.audit_page(question, from_index=from_index, from_position=position)
+            check_whole(page, from_index)
+            yield from page.records
+            from_index, position = page.next_index, page.next_position
 
     # the members of the cluster
 
