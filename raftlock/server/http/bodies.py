@@ -64,7 +64,7 @@ def decode(data: bytes) -> dict[str, Any]:
     except ValueError as error:
         raise bad_field("body", f"not JSON: {error}", "one JSON object") from None
     if type(value) is not dict:
-        raise bad_field("body", f"{_show(value)} is not an object", "one JSON object")
+        raise bad_field("body", f"{show(value)} is not an object", "one JSON object")
     return value
 
 
@@ -81,13 +81,13 @@ def _no_constant(name: str) -> Any:
 
 def acquire_order(body: Mapping[str, Any]) -> Order:
     """Read the body of an acquire."""
-    _only(body, ("resourceId", "ttl", "clientId", "blocking", "timeout", "metadata"))
+    only(body, ("resourceId", "ttl", "clientId", "blocking", "timeout", "metadata"))
     resource = _text(body, "resourceId", limits.RESOURCE_SIZE_MAX, NAME)
     owner = _text(body, "clientId", limits.OWNER_SIZE_MAX, OWNER)
     ttl_ms = _milliseconds(body, "ttl", limits.TTL_MS_MIN, limits.TTL_MS_MAX, TTL)
     blocking = body.get("blocking", False)
     if type(blocking) is not bool:
-        raise bad_field("blocking", f"{_show(blocking)} is neither", BOOLEAN)
+        raise bad_field("blocking", f"{show(blocking)} is neither", BOOLEAN)
     wait_ms = 0
     if "timeout" in body:
         wait_ms = _milliseconds(body, "timeout", 0, limits.HTTP_WAIT_S_MAX * 1_000, WAIT)
@@ -100,10 +100,10 @@ def acquire_order(body: Mapping[str, Any]) -> Order:
 
 def grant(body: Mapping[str, Any]) -> Grant:
     """Read the body of a renew, a release or a check."""
-    _only(body, ("resourceId", "lockToken"))
+    only(body, ("resourceId", "lockToken"))
     token = _present(body, "lockToken", TOKEN)
     if type(token) is not int or not 1 <= token <= limits.NUMBER_MAX:
-        raise bad_field("lockToken", f"{_show(token)} is not allowed", TOKEN)
+        raise bad_field("lockToken", f"{show(token)} is not allowed", TOKEN)
     return Grant(_text(body, "resourceId", limits.RESOURCE_SIZE_MAX, NAME), token)
 
 
@@ -113,24 +113,24 @@ def resource_in_path(raw: str) -> str:
         name = unquote_to_bytes(raw).decode()
     except UnicodeDecodeError:
         raise bad_field("resourceId", "its bytes are not UTF-8", NAME) from None
-    _check_text(name, "resourceId", limits.RESOURCE_SIZE_MAX, NAME)
+    check_text(name, "resourceId", limits.RESOURCE_SIZE_MAX, NAME)
     return name
 
 
 def page(query: Mapping[str, str]) -> Page:
     """Read the query of a list."""
-    _only(query, ("prefix", "owner", "cursor", "limit", "stale"))
+    only(query, ("prefix", "owner", "cursor", "limit", "stale"))
     if "prefix" in query and "owner" in query:
         raise bad_field("owner", "a list is by prefix or by owner, not by both", OWNER)
     by = ListBy.OWNER if "owner" in query else ListBy.PREFIX
     what = query.get("owner", query.get("prefix", ""))
     name = "owner" if by is ListBy.OWNER else "prefix"
-    _check_text(what, name, limits.RESOURCE_SIZE_MAX, NAME, low=0)
+    check_text(what, name, limits.RESOURCE_SIZE_MAX, NAME, low=0)
     cursor = query.get("cursor", "")
-    _check_text(cursor, "cursor", limits.CURSOR_SIZE_MAX, "the cursor of the page before", low=0)
+    check_text(cursor, "cursor", limits.CURSOR_SIZE_MAX, "the cursor of the page before", low=0)
     text = query.get("limit", str(LIST_LIMIT_DEFAULT))
     if not (text.isascii() and text.isdigit() and len(text) <= 4):
-        raise bad_field("limit", f"{_show(text)} is not allowed", LIMIT)
+        raise bad_field("limit", f"{show(text)} is not allowed", LIMIT)
     if not 1 <= int(text) <= limits.LIST_PAGE_MAX:
         raise bad_field("limit", f"{text} is not allowed", LIMIT)
     return Page(by, what, cursor, int(text), stale(query))
@@ -140,7 +140,7 @@ def stale(query: Mapping[str, str]) -> bool:
     """Return whether a query allows an answer of this node's own state."""
     text = query.get("stale", "false")
     if text not in ("true", "false"):
-        raise bad_field("stale", f"{_show(text)} is neither", BOOLEAN)
+        raise bad_field("stale", f"{show(text)} is neither", BOOLEAN)
     return text == "true"
 
 
@@ -150,7 +150,7 @@ def idempotency_key(header: str | None) -> str | None:
         return None
     fits = 1 <= len(header) <= limits.HTTP_IDEMPOTENCY_KEY_SIZE_MAX
     if not (fits and header.isascii() and header.isprintable()):
-        raise bad_field("Idempotency-Key", f"{_show(header)} is not allowed", IDEMPOTENCY_KEY)
+        raise bad_field("Idempotency-Key", f"{show(header)} is not allowed", IDEMPOTENCY_KEY)
     return header
 
 
@@ -167,7 +167,8 @@ def bearer(header: str | None) -> str | None:
 # fields
 
 
-def _only(body: Mapping[str, Any], known: tuple[str, ...]) -> None:
+def only(body: Mapping[str, Any], known: tuple[str, ...]) -> None:
+    """Refuse fields that are not known."""
     for name in body:
         if name not in known:
             raise bad_field(_show_name(name), "it is not a field here", ", ".join(known))
@@ -182,12 +183,13 @@ def _present(body: Mapping[str, Any], field: str, allowed: str) -> Any:
 def _text(body: Mapping[str, Any], field: str, size_max: int, allowed: str) -> str:
     value = _present(body, field, allowed)
     if type(value) is not str:
-        raise bad_field(field, f"{_show(value)} is not text", allowed)
-    _check_text(value, field, size_max, allowed)
+        raise bad_field(field, f"{show(value)} is not text", allowed)
+    check_text(value, field, size_max, allowed)
     return value
 
 
-def _check_text(value: str, field: str, size_max: int, allowed: str, *, low: int = 1) -> None:
+def check_text(value: str, field: str, size_max: int, allowed: str, *, low: int = 1) -> None:
+    """Refuse a text that is too short, too long, or no UTF-8."""
     size = _size(value)
     if size is None:
         raise bad_field(field, "it holds half of a surrogate pair", allowed)
@@ -206,7 +208,7 @@ def _size(value: str) -> int | None:
 def _milliseconds(body: Mapping[str, Any], field: str, low: int, high: int, allowed: str) -> int:
     value = _present(body, field, allowed)
     if type(value) not in (int, float) or not low <= value * 1_000 <= high:
-        raise bad_field(field, f"{_show(value)} is not allowed", allowed)
+        raise bad_field(field, f"{show(value)} is not allowed", allowed)
     milliseconds: int = round(value * 1_000)
     return milliseconds
 
@@ -216,16 +218,17 @@ def _metadata(body: Mapping[str, Any]) -> dict[str, str] | None:
     if value is None:
         return None
     if type(value) is not dict or len(value) > limits.METADATA_KEYS_MAX:
-        raise bad_field("metadata", f"{_show(value)} is not allowed", METADATA)
+        raise bad_field("metadata", f"{show(value)} is not allowed", METADATA)
     for key, text in value.items():
         if type(text) is not str or _size(key) is None or _size(text) is None:
-            raise bad_field("metadata", f"{_show(key)}: {_show(text)} is not allowed", METADATA)
+            raise bad_field("metadata", f"{show(key)}: {show(text)} is not allowed", METADATA)
     if len(pack(value)) > limits.METADATA_SIZE_MAX:
         raise bad_field("metadata", f"{len(pack(value))} bytes encoded", METADATA)
     return value
 
 
-def _show(value: Any) -> str:
+def show(value: Any) -> str:
+    """Return what a caller sent, short enough and safe for a text."""
     # ASCII: what a caller sent goes back to him in a text that any encoder takes.
     try:
         text = ascii(value)
@@ -235,4 +238,4 @@ def _show(value: Any) -> str:
 
 
 def _show_name(name: str) -> str:
-    return name if name.isascii() and name.isprintable() and len(name) <= 60 else _show(name)
+    return name if name.isascii() and name.isprintable() and len(name) <= 60 else show(name)

@@ -19,6 +19,8 @@ from raftlock.server.http.acquiring import (
 )
 from raftlock.server.http.bodies import Grant, Order, Page
 from raftlock.server.http.lane import Answer, Asked, Core, Lane, NotServed
+from raftlock.server.http.problems import Problem
+from raftlock.server.http.records import RecordsPage
 from raftlock_wire.messages import Op
 from raftlock_wire.status import Status
 
@@ -128,6 +130,16 @@ class Gateway:
         if asked.answer[1] != Status.OK:
             raise refused(asked.answer)
         return asked.answer[3:]
+
+    async def records(self, asked: RecordsPage, caller: Caller) -> Answer:
+        """Return (applied_index, spans, next_index, next_position, complete, records) of this node's audit."""
+        done = await self._once(lambda i: (int(Op.AUDIT_READ), i, *asked), caller)
+        if done.answer[1] == Status.REFUSED:
+            _, _, _, cause, why, *_ = done.answer
+            raise Problem("not-found" if cause == "no_audit" else "unavailable", str(why))
+        if done.answer[1] != Status.OK:
+            raise refused(done.answer)
+        return done.answer[3:9]
 
     # lanes
 

@@ -60,6 +60,19 @@ _AGE = {
     "description": "How old the state may be that answered; 0 unless stale.",
 }
 
+_RECORD = {
+    "type": "object",
+    "properties": {
+        "index": {"type": "integer", "minimum": 1},
+        "position": {"type": "integer", "minimum": 0},
+        "time": {"type": "string"},
+        "operation": {"type": "string"},
+        "status": {"type": "string"},
+    },
+    "required": ["index", "position", "time", "operation", "status"],
+    "description": "The fields of docs/audit.md.",
+}
+
 SCHEMAS: dict[str, Any] = {
     "Acquire": _object(
         {
@@ -102,6 +115,35 @@ SCHEMAS: dict[str, Any] = {
             "locks": {"type": "array", "items": _object(_LOCK)},
             "cursor": {"type": ["string", "null"]},
             "ageMs": _AGE,
+        }
+    ),
+    "Records": _object(
+        {
+            "records": {"type": "array", "items": _RECORD},
+            "next": {
+                "type": ["string", "null"],
+                "description": "The next page; null where there is no more yet.",
+            },
+            "nextFrom": {
+                "type": "string",
+                "description": "What `from` of the next page is, also of what is to come.",
+            },
+            "complete": {"type": "boolean", "description": "Whether there is no more yet."},
+            "appliedIndex": {
+                "type": "integer",
+                "minimum": 0,
+                "description": "What this node had applied: its records follow within a second.",
+            },
+            "spans": {
+                "type": "array",
+                "items": {
+                    "type": "array",
+                    "items": {"type": "integer"},
+                    "minItems": 2,
+                    "maxItems": 2,
+                },
+                "description": "First and last index of what this node has and looked at.",
+            },
         }
     ),
     "Problem": {
@@ -185,6 +227,17 @@ def _query(name: str, schema: dict[str, Any], text: str) -> dict[str, Any]:
 _STALE = _query(
     "stale", {"type": "boolean"}, "Answer from this node's own state, maybe an old one."
 )
+_RECORDS = (
+    _query("resource", _NAME, "Records of this resource."),
+    _query("prefix", _NAME, "Records of resources that begin so."),
+    _query("owner", _OWNER, "Records with this owner."),
+    _query("token", _TOKEN, "Records with this fencing token."),
+    _query("operation", {"type": "string", "minLength": 1, "maxLength": limits.OPERATION_SIZE_MAX}, "acquire, release, expire, …"),
+    _query("since", {"type": "string"}, "From this time on: 2026-11-25T13:00:00Z, or 90s, 2h, 7d ago."),
+    _query("until", {"type": "string"}, "Before this time."),
+    _query("from", {"type": "string", "pattern": "^[0-9]{1,16}(\\.[0-9]{1,16})?$"}, "Where the page begins: as `nextFrom` said."),
+    _query("limit", {"type": "integer", "minimum": 1, "maximum": limits.AUDIT_PAGE_MAX}, "Records on a page; 100 if left out."),
+)  # fmt: skip
 _KEY = {
     "name": "Idempotency-Key",
     "in": "header",
@@ -230,6 +283,9 @@ def document() -> dict[str, Any]:
                 _query("cursor", {"type": "string", "maxLength": limits.CURSOR_SIZE_MAX}, "The cursor of the page before."),
                 _query("limit", {"type": "integer", "minimum": 1, "maximum": limits.LIST_PAGE_MAX}, "Locks on a page."),
                 _STALE,
+            ),
+            "/api/v1/audit": _get(
+                "Records of this node's audit", _answers("Records", 404, *_READ), *_RECORDS
             ),
             "/healthz": _get("Healthz: the process lives", _answers("Health")),
             "/readyz": _get("Readyz: requests are served", _answers("Health", 503)),

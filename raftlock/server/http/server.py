@@ -17,9 +17,10 @@ from raftlock.server.http.gateway import Gateway
 from raftlock.server.http.guard import Guards
 from raftlock.server.http.health import NodeHandlers
 from raftlock.server.http.lane import NotServed
-from raftlock.server.http.locks import CALLER, LockHandlers, not_served
+from raftlock.server.http.locks import CALLER, LockHandlers, caller_of, not_served
 from raftlock.server.http.problems import Problem
 from raftlock.server.http.protocol import REQUEST_ID, Protocol, as_response, new_id
+from raftlock.server.http.records import RecordsHandler
 from raftlock.server.samples import node_samples
 from raftlock.telemetry import logs
 from raftlock.telemetry.exposition import Exposition, Samples
@@ -68,6 +69,7 @@ class HttpServer:
         exposition = Exposition(self._samples) if node.config.metrics == "on" else None
         app = web.Application(client_max_size=HTTP_BODY_SIZE_MAX, middlewares=[self._middleware])
         LockHandlers(self._gateway).add_to(app.router)
+        RecordsHandler(self._gateway, caller_of).add_to(app.router)
         NodeHandlers(node, exposition).add_to(app.router)
         # A caller who hangs up ends his handler: that is how a waiting acquire is withdrawn.
         self._runner = web.AppRunner(
