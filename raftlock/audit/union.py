@@ -19,11 +19,13 @@ INDEX_MAX = (1 << 63) - 1
 
 
 class Span(NamedTuple):
-    """Some indexes that a node has: one record, or a whole segment that was passed over."""
+    """Some indexes that a node has: one record, a segment that was passed over, or what a node far away looked at."""
 
     first: int
     last: int
     record: Record | None
+    rows: Sequence[Row] = ()
+    """Where somebody else decoded the records: the rows of these indexes that fit, and nothing else."""
 
 
 class Archive(Protocol):
@@ -125,6 +127,7 @@ def _hot_rows(
             cost.missing.append((position + 1, span.first - 1))
         position = cost.index = span.last
         if span.record is None:
+            yield from span.rows
             continue
         cost.records += 1
         if question.may_fit(span.record):

@@ -1,21 +1,14 @@
-"""`raftlock audit`: a node's audit segments on its disk, also while it runs."""
+"""`raftlock audit`: the commands about the audit, and `verify`."""
 
-import sys
-import time
-from collections import deque
-from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import click
 
-from raftlock.audit import AuditDamaged
-from raftlock.audit.names import rows_of
-from raftlock.audit.reader import Directory, Follower
 from raftlock.audit.verify import Report, verify
 from raftlock.cli.audit_archive import verify_shipped
 from raftlock.cli.audit_bucket import init_bucket
-from raftlock.cli.audit_data import data_option, find, show
+from raftlock.cli.audit_data import data_option, find
 from raftlock.cli.audit_estimate import estimate_command
 from raftlock.cli.audit_place import open_archive, tier_options
 from raftlock.cli.audit_query import query
@@ -23,52 +16,19 @@ from raftlock.cli.audit_report import report
 from raftlock.cli.audit_restore import diff, restore
 from raftlock.cli.audit_ship import ship
 from raftlock.cli.audit_sql import sql
+from raftlock.cli.audit_tail import tail
 from raftlock.cli.common import EXIT_USAGE, emit, fail, json_option
-from raftlock_wire.errors import BadFrame
-
-LOOK_EVERY_S = 0.5
 
 
 @click.group(name="audit")
 def audit() -> None:
     """Read the audit that a node keeps: every command of the log with its result, in a chain of hashes.
 
-    It reads the node's disk, so run it there. docs/audit.md says what is recorded and what is not.
+    tail, query, report and sql ask the nodes, or read a disk with --data; the others read a disk. docs/audit.md says what is recorded and what is not.
 
     \b
     Example: raftlock audit verify --data /var/lib/raftlock
     """
-
-
-@audit.command()
-@data_option
-@click.option("-n", "--lines", type=click.IntRange(0), default=10, show_default=True)
-@click.option("-f", "--follow", is_flag=True, help="Go on with what comes, until Ctrl-C.")
-@click.option("--resource", help="Only what is about this resource.")
-@click.option("--all", "everything", is_flag=True, help="Also timers that found nothing to end.")
-def tail(data: Path, lines: int, follow: bool, resource: str | None, everything: bool) -> None:
-    """Print the last records, one JSON object a line.
-
-    \b
-    Example: raftlock audit tail --data /var/lib/raftlock -n 100 --resource order:7 -f
-    Exit codes: 0 done; 1 there is no audit, or it is damaged.
-    """
-    directory = find(data)
-    try:
-        rows, position = last_rows(directory, lines, resource, everything=everything)
-        for row in rows:
-            show(row)
-        if follow:
-            follower = Follower(directory, after=position)
-            while True:
-                for row in rows_from(follower, resource, everything=everything):
-                    show(row)
-                sys.stdout.flush()
-                time.sleep(LOOK_EVERY_S)
-    except (AuditDamaged, BadFrame) as error:
-        fail(f"{directory.path}: {error}")
-    except KeyboardInterrupt:
-        sys.exit(130)
 
 
 @audit.command(name="verify")
@@ -116,36 +76,8 @@ def verify_command(
         fail(f"{directory.path}: {report.damages[0]}")
 
 
-for _command in (ship, query, report, sql, restore, diff, estimate_command, init_bucket):
+for _command in (ship, tail, query, report, sql, restore, diff, estimate_command, init_bucket):
     audit.add_command(_command)
-
-
-def last_rows(
-    directory: Directory, lines: int, resource: str | None, *, everything: bool
-) -> tuple[Iterable[dict[str, Any]], int]:
-    """Return the last rows that fit, and up to which index was read. Read back as far as it takes, and no further."""
-    segments = directory.segments()
-    back = 0
-    while True:
-        start = len(segments) - back
-        after = segments[start][0] - 1 if start < len(segments) else 0
-        if not back and segments:
-            after = segments[-1][1]
-        follower = Follower(directory, after=after)
-        rows = deque(rows_from(follower, resource, everything=everything), maxlen=lines)
-        if len(rows) == lines or back >= len(segments):
-            return rows, follower.position
-        back = min(len(segments), max(1, 2 * back))
-
-
-def rows_from(
-    follower: Follower, resource: str | None, *, everything: bool
-) -> Iterator[dict[str, Any]]:
-    """Return the rows of what is new."""
-    for record in follower.poll():
-        for row in rows_of(record, everything=everything):
-            if resource is None or row.get("resource") == resource:
-                yield row
 
 
 def as_values(report: Report) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 What reads and writes Parquet and S3 is imported by the command that needs it: the others work without.
 """
 
+import json
 from collections.abc import Callable
 from importlib.util import find_spec
 from typing import Any
@@ -76,6 +77,11 @@ def open_archive(url: str, endpoint: str | None, region: str | None) -> Tier:
     except TierRefused as error:
         fail(str(error))
     return tier
+
+
+def cluster_of(tier: Tier) -> str:
+    """Return whose records an archive holds: nodes of another cluster must not be read as one with it."""
+    return str(json.loads(tier.read(CLUSTER_KEY))["cluster"])
 
 
 def parse_bucket(url: str) -> Place:

@@ -7,7 +7,7 @@ import click
 
 from raftlock.audit.question import Cost, Question
 from raftlock.cli.audit_formats import FORMATS, format_options, write_all, writing
-from raftlock.cli.audit_sources import open_sources, reading, say_missing, source_options
+from raftlock.cli.audit_sources import open_sources, reading, source_options
 from raftlock.cli.audit_times import moment_or_none, times_options
 
 
@@ -28,37 +28,33 @@ from raftlock.cli.audit_times import moment_or_none, times_options
 @click.option("--limit", type=click.IntRange(1), help="End after so many records.")
 @click.option("--cost", is_flag=True, help="Say on stderr how much was read.")
 def query(
-    url: str | None,
-    endpoint: str | None,
-    region: str | None,
-    data: tuple[Path, ...],
     since: str | None,
     until: str | None,
     form: str,
     out: Path | None,
     limit: int | None,
     cost: bool,
-    **wanted: Any,
+    **flags: Any,
 ) -> None:
-    """Print the records that fit, the oldest first, each once: what was shipped and what a node has, as one.
+    """Print the records that fit, the oldest first, each once: what was shipped and what nodes have, as one.
 
     The first are printed at once. `json` is one array, `jsonl` one object a line; both leave out what says nothing.
-    Records that are on no node and in no object are named on stderr. Without --data what was not shipped yet is absent.
+    Records that are on no node and in no object are named on stderr. Nodes are asked (--endpoints) unless --data
+    names the disk of one; with --from alone only what was shipped is read.
 
     \b
-    Example: raftlock audit query --data /var/lib/raftlock --resource order:7 --since 2h
-             raftlock audit query --from s3://locks-audit/prod --data /var/lib/raftlock --format csv --out all.csv
+    Example: raftlock audit query --resource order:7 --since 2h
+             raftlock audit query --from s3://locks-audit/prod --endpoints n1:7401,n2:7401 --format csv --out all.csv
     Exit codes: 0 done, also when nothing fits; 1 the store refused, or an object or segment is damaged; 2 a wrong flag;
-    69 the store does not answer.
+    69 the store or no node answers.
     """
-    question = Question(
-        **wanted, since=moment_or_none(since, "since"), until=moment_or_none(until, "until")
-    )
-    sources = open_sources(url, endpoint, region, data)
+    began, ended = moment_or_none(since, "since"), moment_or_none(until, "until")
+    sources = open_sources(flags)
+    question = Question(**flags, since=began, until=ended)
     spent = Cost()
     with writing(form, out) as output, reading("asking", spent) as look:
         write_all(sources.rows(question, spent), output, limit=limit, look=look)
-    say_missing(spent)
+    sources.say_missing(spent)
     if cost:
         click.echo(cost_text(spent), err=True)
 

@@ -9,7 +9,7 @@ import click
 
 from raftlock.audit.question import Cost, Question
 from raftlock.audit.tally import Tally
-from raftlock.cli.audit_sources import open_sources, reading, say_missing, source_options
+from raftlock.cli.audit_sources import open_sources, reading, source_options
 from raftlock.cli.audit_times import moment_or_none, times_options
 from raftlock.cli.common import emit, fail, json_option
 from raftlock.cli.history import duration
@@ -32,16 +32,13 @@ from raftlock.cli.report_page import page
 )
 @json_option
 def report(
-    url: str | None,
-    endpoint: str | None,
-    region: str | None,
-    data: tuple[Path, ...],
     since: str | None,
     until: str | None,
     prefix: str | None,
     top: int,
     html: Path | None,
     as_json: bool,
+    **flags: Any,
 ) -> None:
     """Add up the records: hot locks, contention, longest holds and waits, expiries by owner, forced releases, denials.
 
@@ -49,26 +46,28 @@ def report(
     with the least are forgotten, and the report says so.
 
     \b
-    Example: raftlock audit report --data /var/lib/raftlock --since 24h --html report.html
+    Example: raftlock audit report --since 24h --html report.html
              raftlock audit report --from s3://locks-audit/prod --since 7d --prefix order: --json
-    Exit codes: 0 done; 1 the store refused, or records are damaged; 2 a wrong flag; 69 the store does not answer.
+    Exit codes: 0 done; 1 the store refused, or records are damaged; 2 a wrong flag; 69 the store or no node
+    answers.
     """
     question = Question(
         prefix=prefix, since=moment_or_none(since, "since"), until=moment_or_none(until, "until")
     )
-    sources, cost, tally = open_sources(url, endpoint, region, data), Cost(), Tally()
+    sources, cost, tally = open_sources(flags), Cost(), Tally()
     with reading("adding up", cost) as look:
         for row in sources.rows(question, cost):
             tally.add((row,))
             look()
     if html is not None:
-        where = ", ".join([*([url] if url else []), *map(str, data)]) or ".raftlock"
         try:
-            html.write_text(page(tally, source=where, missing=cost.missing), encoding="utf-8")
+            html.write_text(
+                page(tally, source=sources.words, missing=cost.missing), encoding="utf-8"
+            )
         except OSError as error:
             fail(f"--html: {html}: {error.strerror or error}")
     emit(as_json, as_values(tally, top), as_text(tally, top))
-    say_missing(cost)
+    sources.say_missing(cost)
 
 
 def as_values(tally: Tally, top: int) -> dict[str, Any]:

@@ -17,7 +17,6 @@ from raftlock.audit.manifest import Shipped
 from raftlock.audit.names import Row
 from raftlock.audit.question import Cost, Question
 from raftlock.audit.tiers import TierRefused, TierUnavailable
-from raftlock.audit.union import Disk, rows
 from raftlock.cli.audit_formats import format_options, writing
 from raftlock.cli.audit_place import need_extra
 from raftlock.cli.audit_query import cost_text
@@ -25,7 +24,6 @@ from raftlock.cli.audit_sources import (
     Sources,
     open_sources,
     reading,
-    say_missing,
     source_options,
 )
 from raftlock.cli.audit_times import moment_or_none, times_options
@@ -44,18 +42,15 @@ VIEW = "records"
 @click.option("--cost", is_flag=True, help="Say on stderr how much was read.")
 def sql(
     statement: str,
-    url: str | None,
-    endpoint: str | None,
-    region: str | None,
-    data: tuple[Path, ...],
     since: str | None,
     until: str | None,
     form: str,
     cost: bool,
+    **flags: Any,
 ) -> None:
-    """Run a SQL STATEMENT of DuckDB's on the table `records`: what was shipped and what a node has, as one.
+    """Run a SQL STATEMENT of DuckDB's on the table `records`: what was shipped and what nodes have, as one.
 
-    Columns and groups of rows that the statement does not need are not read. What a node has and no object does is
+    Columns and groups of rows that the statement does not need are not read. What nodes have and no object does is
     first written to a temporary Parquet file. --since and --until leave out whole objects and segments, and are what
     saves most; put the exact times into the statement. Columns are in docs/audit.md.
 
@@ -63,13 +58,13 @@ def sql(
     Example: raftlock audit sql "select owner, count(*) n from records where operation = 'expire' group by 1 order by 2 desc"
              raftlock audit sql "select * from records where resource = 'order:7'" --from s3://locks-audit/prod --since 2h
     Exit codes: 0 done; 1 the statement or an object is wrong, or the store refused; 2 a wrong flag, or DuckDB is not
-    installed; 69 the store does not answer.
+    installed; 69 the store or no node answers.
     """
     if find_spec("duckdb") is None:
         fail("this needs duckdb: pip install 'raftlock[sql]'", EXIT_USAGE)
     need_extra()
     question = Question(since=moment_or_none(since, "since"), until=moment_or_none(until, "until"))
-    sources, spent = open_sources(url, endpoint, region, data), Cost()
+    sources, spent = open_sources(flags), Cost()
     with ExitStack() as stack:
         look = stack.enter_context(reading("asking", spent))
         connection = connect(sources, question, spent, stack, look)
@@ -77,7 +72,7 @@ def sql(
         if result.description is not None:
             names = [column[0] for column in result.description]
             _print(form, names, _tuples(result))
-    say_missing(spent)
+    sources.say_missing(spent)
     if cost:
         click.echo(cost_text(spent), err=True)
 
@@ -98,16 +93,15 @@ def connect(
     if sources.tier is not None:
         archive = ShippedRecords(sources.tier, question, cost)
         connection.register(
-            "shipped", dataset_of(sources.tier, archive, Cost() if sources.directories else cost)
+            "shipped", dataset_of(sources.tier, archive, Cost() if sources.nodes else cost)
         )
         parts.append("shipped")
-    if sources.directories:
+    if sources.nodes:
         folder = stack.enter_context(TemporaryDirectory(prefix="raftlock-audit-"))
         file = Path(folder) / "nodes.parquet"
-        nodes = [Disk(directory) for directory in sources.directories]
         with writing("parquet", file) as output:
             unread = None if archive is None else Unread(archive)
-            for row in rows(question, cost, archive=unread, nodes=nodes):
+            for row in sources.rows_beside(unread, question, cost):
                 output.write(row)
                 look()
         connection.register("nodes", dataset_of_file(file))

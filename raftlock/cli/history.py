@@ -3,7 +3,7 @@
 import json
 from dataclasses import asdict
 from datetime import datetime
-from pathlib import Path
+from typing import Any
 
 import click
 
@@ -26,7 +26,7 @@ from raftlock.audit.story import (
     Waiting,
     milliseconds,
 )
-from raftlock.cli.audit_sources import open_sources, reading, say_missing, source_options
+from raftlock.cli.audit_sources import open_sources, reading, source_options
 from raftlock.cli.audit_times import moment_or_none, times_options
 from raftlock.cli.common import EXIT_NOT_HELD
 
@@ -57,31 +57,29 @@ _WAITED = {
 @click.option("--json", "form", flag_value="json", help="The same as --format json.")
 def history(
     resource: str,
-    url: str | None,
-    endpoint: str | None,
-    region: str | None,
-    data: tuple[Path, ...],
     since: str | None,
     until: str | None,
     form: str,
+    **flags: Any,
 ) -> None:
     """Tell the life of the lock RESOURCE: who held it from when to when, who waited, and why each of these ended.
 
-    It is told from the audit: of a node's disk, of what was shipped, or of both. A line comes when its end is known, so
+    It is told from the audit: by the nodes (--endpoints), from a node's disk (--data), from what was shipped (--from), or
+    from several of these as one. A line comes when its end is known, so
     lines are in the order of their ends. Memory is that of one lock's holder and waiters.
 
     \b
-    Example: raftlock history order:7 --data /var/lib/raftlock
+    Example: raftlock history order:7
              raftlock history order:7 --from s3://locks-audit/prod --since 7d --format json
     Exit codes: 0 told; 1 the store refused, or records are damaged; 2 a wrong flag; 3 nothing is recorded of it; 69 the
-    store does not answer.
+    store or no node answers.
     """
     question = Question(
         resource=resource,
         since=moment_or_none(since, "since"),
         until=moment_or_none(until, "until"),
     )
-    sources = open_sources(url, endpoint, region, data)
+    sources = open_sources(flags)
     cost, count = Cost(), 0
     with reading(f"reading of {resource!r}", cost) as look:
         for chapter in Story().tell(sources.rows(question, cost)):
@@ -94,7 +92,7 @@ def history(
             count += 1
     if form == "json":
         click.echo("\n]" if count else "[]")
-    say_missing(cost)
+    sources.say_missing(cost)
     if not count:
         click.echo(f"raftlock: nothing is recorded of {resource!r}", err=True)
         click.get_current_context().exit(EXIT_NOT_HELD)

@@ -12,8 +12,11 @@ from click.testing import CliRunner, Result
 
 from raftlock.audit.parquet import SCHEMA, rows_from_table
 from raftlock.audit.story import Force, Holding, Waiting
+from raftlock.cli import audit_sources, audit_tail
+from raftlock.cli.audit_nodes import open_nodes
 from raftlock.cli.history import as_values, duration, in_words
 from raftlock.cli.main import main
+from tests.e2e.conftest import free_ports
 from tests.unit.audit.ship_kit import node
 
 AT = "2026-11-25T10:00:{:06.3f}000Z"
@@ -119,15 +122,64 @@ def test_a_story_in_both_forms(data: Path) -> None:
     assert (nobody.exit_code, nobody.stdout) == (3, "[]\n")
 
 
-def test_without_records_it_says_where_they_may_be(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_without_a_node_it_says_where_records_may_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody listens: the address, and the three places that can be named."""
+    monkeypatch.setenv("RAFTLOCK_ENDPOINTS", f"127.0.0.1:{free_ports(1)[0]}")
+
+    told = [
+        run("history", "x"),
+        run("audit", "query"),
+        run("audit", "report"),
+        run("audit", "tail"),
+    ]
+
+    assert [result.exit_code for result in told] == [69] * 4
+    assert all("127.0.0.1:" in result.stderr for result in told)
+    assert all(flag in told[0].stderr for flag in ("--endpoints", "--data", "--from"))
+
+
+@pytest.mark.parametrize(
+    ("flags", "variables", "asks_nodes"),
+    [
+        ((), {}, True),
+        (("--data", "D"), {}, False),
+        ((), {"RAFTLOCK_DATA_DIR": "D"}, False),
+        (("--endpoints", "N"), {"RAFTLOCK_DATA_DIR": "D"}, True),
+        (("--data", "D"), {"RAFTLOCK_ENDPOINTS": "N"}, False),
+        ((), {"RAFTLOCK_DATA_DIR": "D", "RAFTLOCK_ENDPOINTS": "N"}, False),
+    ],
+)
+def test_disks_or_nodes(
+    data: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    flags: tuple[str, ...],
+    variables: dict[str, str],
+    asks_nodes: bool,
 ) -> None:
-    """No flag, and no .raftlock here."""
-    monkeypatch.chdir(tmp_path)
+    """Nodes are asked unless a directory is named; the command line counts before variables."""
+    nobody = f"127.0.0.1:{free_ports(1)[0]}"
+    means = {"D": str(data), "N": nobody}
+    for name in ("RAFTLOCK_ENDPOINTS", "RAFTLOCK_DATA_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    if asks_nodes and "N" not in flags:
+        # The default addresses may be those of somebody's cluster.
+        monkeypatch.setattr(audit_sources, "open_nodes", lambda *_: open_nodes(nobody, 1.0))
+        monkeypatch.setattr(audit_tail, "open_nodes", lambda *_: open_nodes(nobody, 1.0))
+    for name, value in variables.items():
+        monkeypatch.setenv(name, means[value])
+    named = [means.get(flag, flag) for flag in flags]
 
-    result = run("history", "x")
+    story, last = run("history", "a", *named), run("audit", "tail", *named)
 
-    assert (result.exit_code, "--from takes what was shipped" in result.stderr) == (2, True)
+    assert [story.exit_code, last.exit_code] == ([69, 69] if asks_nodes else [0, 0])
+
+
+def test_all_timers_are_on_the_disk_only(data: Path) -> None:
+    """Nodes do not tell what had no effect: the flag says what it needs."""
+    on_disk = run("audit", "tail", "--all", "--data", data)
+    asked = run("audit", "tail", "--all", "--endpoints", "127.0.0.1:9")
+
+    assert (on_disk.exit_code, asked.exit_code, "add --data" in asked.stderr) == (0, 2, True)
 
 
 def test_words() -> None:
