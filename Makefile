@@ -7,7 +7,7 @@ STAMP := $(VENV)/.set-up
 RUN_STAMP := $(VENV)/.set-up-to-run
 
 .DEFAULT_GOAL := help
-.PHONY: help setup cluster test sim chaos abuse lint bench docs image docker-cluster docker-test compose-test clean
+.PHONY: help setup compiled compiled-test cluster test sim chaos abuse lint bench docs image docker-cluster docker-test compose-test clean
 
 help: ## List the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,6 +27,29 @@ $(STAMP): $(RUN_STAMP)
 	@echo "installing the tests' tools into $(VENV), once: a minute or so"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements.lock
 	@touch $@
+
+# The compiled build has a venv of its own: nothing else here ever sees it (docs/compiled.md).
+COMPILED := .venv-compiled
+COMPILED_STAMP := $(COMPILED)/.set-up
+COMPILED_PIP = $(COMPILED)/bin/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock
+# Tests and benches come from here, raftlock from the venv: the folder must not be searched first.
+COMPILED_RUN = PYTHONSAFEPATH=1 $(COMPILED)/bin/python
+COMPILED_SUITES := tests/unit/server tests/unit/wire tests/unit/locks tests/unit/raft tests/paper \
+	tests/model tests/contract tests/unit/deploy/test_compiled_hook.py
+
+$(COMPILED_STAMP): pyproject.toml requirements.lock deploy/compiled_hook.py $(shell find raftlock wire -name '*.py')
+	@test -x $(COMPILED)/bin/python || { echo "setting up $(COMPILED), once: some minutes"; $(PYTHON) -m venv $(COMPILED); }
+	@$(COMPILED_PIP) hatchling mypy setuptools
+	@HATCH_BUILD_HOOK_ENABLE_CUSTOM=true $(COMPILED_PIP) --no-build-isolation --force-reinstall --no-deps .
+	@$(COMPILED_PIP) --requirement requirements.lock
+	@pwd > "$$($(COMPILED)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/tests-of-raftlock.pth"
+	@touch $@
+
+compiled: $(COMPILED_STAMP) ## Make .venv-compiled, with some of the server compiled by mypyc (needs a C compiler)
+	@$(COMPILED_RUN) -c 'from raftlock.server import driver; print("compiled:", driver.__file__)'
+
+compiled-test: $(COMPILED_STAMP) ## Run the tests of what is compiled against the compiled build
+	@$(COMPILED_RUN) -m pytest --import-mode=append --quiet $(COMPILED_SUITES)
 
 cluster: $(RUN_STAMP) ## Run three nodes on loopback until Ctrl-C; their data stays in .raftlock/
 	@exec $(BIN)/raftlock dev --nodes 3 --data .raftlock --base-port 7401
@@ -72,4 +95,4 @@ compose-test: ## Bring compose.yaml up, use it, take it down and up again (77: n
 	@exec $(call DEPLOY,compose_test)
 
 clean: ## Remove .venv, caches and the cluster's data
-	rm -rf $(VENV) .raftlock .raftlock-* .site .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage* dist
+	rm -rf $(VENV) $(COMPILED) .raftlock .raftlock-* .site .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage* dist

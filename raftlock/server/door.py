@@ -62,7 +62,7 @@ class Sorted(NamedTuple):
     """The frame less what was refused: what a follower forwards, the client's own bytes."""
 
 
-def decode_frame(payload: bytes) -> tuple[Request, ...]:
+def decode_frame(payload: bytes) -> tuple[Any, ...]:
     """Decode a client's frame. Raise BadFrame unless it is an array of 1 to FRAME_MESSAGES_MAX messages."""
     requests = unpack(payload)
     if type(requests) is not tuple or not 1 <= len(requests) <= limits.FRAME_MESSAGES_MAX:
@@ -72,7 +72,7 @@ def decode_frame(payload: bytes) -> tuple[Request, ...]:
 
 def sort_out(
     payload: bytes,
-    requests: tuple[Request, ...],
+    requests: tuple[Any, ...],
     attached: set[int] | None,
     ordinary_room: int,
     reason: str,
@@ -97,7 +97,7 @@ def sort_out(
     )
 
 
-def _plain(requests: tuple[Request, ...], attached: set[int] | None) -> tuple[int, int] | None:
+def _plain(requests: tuple[Any, ...], attached: set[int] | None) -> tuple[int, int] | None:
     """Return (session, acquires) of a frame of only well-formed short acquires and releases; None for other frames.
 
     Nearly all load is such frames, so their checks stand here in line: 0.45 us a request instead of 1.3 us through
@@ -161,7 +161,7 @@ def _plain(requests: tuple[Request, ...], attached: set[int] | None) -> tuple[in
 
 def _sort_slowly(
     payload: bytes,
-    requests: tuple[Request, ...],
+    requests: tuple[Any, ...],
     attached: set[int] | None,
     ordinary_room: int,
     reason: str,
@@ -236,7 +236,7 @@ def work(requests: tuple[Request, ...], others: list[Request]) -> int:
     return total
 
 
-def overloaded(request: Request, reason: str, retry_after_ms: int = 50) -> Answer:
+def overloaded(request: Any, reason: str, retry_after_ms: int = 50) -> Answer:
     """Return the answer of a request that this attempt could not take (R4: it was not appended)."""
     return (_request_id(request), int(Status.OVERLOADED), False, retry_after_ms, reason)
 

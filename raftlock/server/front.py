@@ -278,7 +278,7 @@ class Front:
             refused = [door.no_quorum(r, why) for r in (*sorted_.logged, *sorted_.others)]
             self._refuse(origin, refused)
 
-    def _note_way(self, origin: Origin, requests: tuple[Request, ...]) -> None:
+    def _note_way(self, origin: Origin, requests: tuple[Any, ...]) -> None:
         """Note which way a frame goes: its connection has the same id on the follower and on the leader."""
         leader = self._raft.leader_id
         sent_on = "none" if leader == NO_NODE else str(leader)
@@ -358,7 +358,7 @@ class Front:
             return door.nothing([])
         return door.without(sorted_, {answer[0] for answer in answers} | later, [])
 
-    def _greet(self, origin: Origin, requests: tuple[Request, ...]) -> None:
+    def _greet(self, origin: Origin, requests: tuple[Any, ...]) -> None:
         answer = self._clients.hello(origin, requests, self._raft.membership)
         origin.in_flight += 1
         self._outbox.answers(origin, [answer])
