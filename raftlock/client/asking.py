@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from raftlock.client.errors import OutcomeUnknown, TooManyRequests, Unavailable
 from raftlock.client.timetable import Timetable
+from raftlock_wire.messages import Op
 from raftlock_wire.status import Status
 
 Request = tuple[Any, ...]
@@ -189,6 +190,18 @@ class Asking:
         ask.due_us = now_us + int(pause_us * (0.5 + self._rng.random()))
 
     # the connection
+
+    def silence_us(self, now_us: int) -> int:
+        """Return for how long nothing has come while an attempt waits for its answer; 0 if none waits."""
+        # Attempts stand in the order in which they were sent.
+        for ask in self._attempts.values():
+            return max(0, now_us - max(ask.sent_us, self._heard_us))
+        return 0
+
+    def probe(self) -> None:
+        """Ask the node how it is: whoever runs answers that at once, and the answer itself is of no use."""
+        self.outbox.append((int(Op.NODE_STATUS), self._next_id))
+        self._next_id += 1
 
     def heard(self, now_us: int) -> None:
         """Learn that something came over the connection."""

@@ -23,6 +23,11 @@ FOLLOW_LEADER_S = 1.0
 """A connection moves to the leader at most so often."""
 LEADERLESS_S = 0.6
 """A node that knows no leader for so long, twice an election timeout, may be cut off from the others: another is tried."""
+LOOK_S = 0.1
+SILENT_US = 200_000
+"""A node that has said nothing for so long, while something is asked, is asked how it is."""
+PROBE_S = 0.3
+"""Who does not answer that within so long is stopped or gone, and says so to nobody: another node is tried."""
 WAKE_UP_S = 0.5
 """The client's clock is looked at so often while anything has a deadline (guarantee 10)."""
 
@@ -51,10 +56,14 @@ class Link:
         pause_s = RECONNECT_MIN_S
         position = tried = 0
         wanted: str | None = None
+        left = ""
         while True:
             # The members may be others by now than when this client was configured: where none of its own endpoints
             # is of use, those that a node named last are tried too.
             known = self._endpoints if tried < len(self._endpoints) else self._all_known()
+            if wanted is None and known[position % len(known)] == left:
+                # Not the one again that was just left: a stopped node takes calls and answers none.
+                position += 1
             endpoint = wanted or known[position % len(known)]
             position += wanted is None
             tried += 1
@@ -70,6 +79,7 @@ class Link:
                 self.wire = wire
                 self._core.connected(answer, client_now_us())
                 self.flush()
+                left = endpoint
                 wanted = await self._use(wire)
                 if self._core.leader_id:
                     tried = 0
@@ -94,19 +104,29 @@ class Link:
         return list(dict.fromkeys([*self._endpoints, *self._core.nodes.values()]))
 
     async def _use(self, wire: Connection) -> str | None:
-        """Stay on a connection until it is lost, or another node leads, or this one knows of no leader.
+        """Stay on a connection until it is lost, or another node leads, or this one knows of no leader or says nothing.
 
         Return the address of the node that leads, if it is known.
         """
         loop = asyncio.get_running_loop()
         looked_at = led_at = loop.time()
+        probed_at: float | None = None
         while True:
             try:
-                async with asyncio.timeout(LEADERLESS_S / 3):
+                async with asyncio.timeout(LOOK_S):
                     await asyncio.shield(wire.lost)
                 return None
             except TimeoutError:
                 now = loop.time()
+            if self._core.asking.silence_us(client_now_us()) < SILENT_US:
+                probed_at = None
+            elif probed_at is None:
+                probed_at = now
+                self._core.asking.probe()
+                self.flush()
+            elif now - probed_at >= PROBE_S:
+                self.trouble = "the node that was asked says nothing any more"
+                return None
             if self._core.leader_id or not self._core.busy:
                 led_at = now
             elif now - led_at >= LEADERLESS_S:

@@ -24,6 +24,8 @@ class FakeNode:
         """The answer to each lease of a renewal."""
         self.queues = False
         """Every acquire waits."""
+        self.leader: FakeNode | None = None
+        """Whom it names as the leader, if not itself."""
         self._news = threading.Condition()
         self._tokens = itertools.count(1_000)
         self._sessions = itertools.count(1)
@@ -100,6 +102,9 @@ class FakeNode:
         ok = int(Status.OK)
         match Op(request[0]):
             case Op.HELLO:
+                if self.leader is not None:
+                    nodes = ((1, self.leader.endpoint), (2, self.endpoint))
+                    return (ok, True, 1, "cluster", 2, nodes, {})
                 return (ok, True, 1, "cluster", 1, ((1, self.endpoint),), {})
             case Op.OPEN_SESSION:
                 return (ok, True, next(self._sessions), SESSION_TTL_MS, 0)

@@ -35,6 +35,30 @@ def test_a_connection_that_brings_other_things_is_slow_but_not_silent() -> None:
     assert asking.silent is False
 
 
+def test_silence_counts_from_the_last_word_or_the_oldest_attempt() -> None:
+    """Whatever was heard ends it; while nothing is asked there is none."""
+    asking = asking_at_zero()
+    asking.start(Ask(build=lambda i: (12, i, "y", False), on_answer=lambda *_: True), 50)
+    first = asking.silence_us(70)
+    asking.heard(60)
+    asking.answer((1, 0, True), 60)
+
+    assert (first, asking.silence_us(70), asking_at_zero().silence_us(-1)) == (70, 10, 0)
+    asking.answer((2, 0, True), 80)
+    assert asking.silence_us(1_000_000) == 0
+
+
+def test_a_probe_is_an_attempt_of_nobody() -> None:
+    """Its answer counts as a word that was heard, and is nobody's answer."""
+    asking = asking_at_zero()
+    asking.outbox.clear()
+    asking.probe()
+    ((code, request_id),) = asking.outbox
+    asking.answer((request_id, 0, True, {}), 5)
+
+    assert (code, len(asking), asking.silence_us(9)) == (Op.NODE_STATUS, 1, 9)
+
+
 def test_the_next_connection_begins_with_a_clean_record() -> None:
     """Silence belongs to the connection that was lost."""
     asking = asking_at_zero()

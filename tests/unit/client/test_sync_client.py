@@ -367,6 +367,23 @@ def test_a_fork_amid_calls_of_other_threads_does_not_block_the_child(
     assert texts == ["True"] * 10
 
 
+def test_a_leader_that_was_stopped_is_left_for_another_node(node: FakeNode) -> None:
+    """It takes connections and answers none: it is asked how it is, left, and not called again first."""
+    follower = FakeNode()
+    follower.leader = node
+    try:
+        with Client([follower.endpoint, node.endpoint]) as client:
+            before = client.check("r", 1)
+            node.wait_for(Op.HELLO)
+            node.silent = True
+            after = client.check("r", 1)
+    finally:
+        follower.close()
+
+    assert (before, after) == (True, True)
+    assert (len(node.seen(Op.HELLO)), len(node.seen(Op.NODE_STATUS))) == (1, 1)
+
+
 def test_an_acquire_that_was_never_sent_says_so() -> None:
     """Where no node listens an acquire ends as Unavailable, which names the address and why; nothing is left of it."""
     with socket.create_server(("127.0.0.1", 0)) as nobody:
