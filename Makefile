@@ -5,6 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.set-up
 RUN_STAMP := $(VENV)/.set-up-to-run
+SHIP_STAMP := $(VENV)/.set-up-to-ship
 
 .DEFAULT_GOAL := help
 .PHONY: help setup compiled compiled-test cluster test sim chaos abuse lint bench docs image docker-cluster docker-test compose-test clean
@@ -26,6 +27,10 @@ $(RUN_STAMP): pyproject.toml requirements.lock
 $(STAMP): $(RUN_STAMP)
 	@echo "installing the tests' tools into $(VENV), once: a minute or so"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements.lock
+	@touch $@
+
+$(SHIP_STAMP): $(RUN_STAMP)
+	@$(PIP) --no-build-isolation --editable '.[audit]'
 	@touch $@
 
 # The compiled build has a venv of its own: nothing else here ever sees it (docs/compiled.md).
@@ -51,8 +56,8 @@ compiled: $(COMPILED_STAMP) ## Make .venv-compiled, with some of the server comp
 compiled-test: $(COMPILED_STAMP) ## Run the tests of what is compiled against the compiled build
 	@$(COMPILED_RUN) -m pytest --import-mode=append --quiet $(COMPILED_SUITES)
 
-cluster: $(RUN_STAMP) ## Run three nodes on loopback until Ctrl-C; their data stays in .raftlock/
-	@exec $(BIN)/raftlock dev --nodes 3 --data .raftlock --base-port 7401
+cluster: $(if $(AUDIT_S3),$(SHIP_STAMP),$(RUN_STAMP)) ## Run three nodes on loopback until Ctrl-C; data in .raftlock/ (AUDIT_S3=s3://BUCKET/PREFIX ships the audit)
+	@exec $(BIN)/raftlock dev --nodes 3 --data .raftlock --base-port 7401 $(if $(AUDIT_S3),--audit-s3 '$(AUDIT_S3)')
 
 test: $(STAMP) ## Run the whole test suite
 	@$(BIN)/pytest --quiet --numprocesses 3 --dist loadgroup

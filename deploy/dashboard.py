@@ -117,6 +117,17 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
         ),
     ),
     (
+        "The audit's store",
+        (
+            Panel("Lag", "s", "Since the oldest finished segment that waits ended.", ((f"max({now('raftlock_audit_ship_lag_seconds')})", "lag"),)),
+            Panel("Waiting", "bytes", "Finished segments that the store lacks.", ((f"max({now('raftlock_audit_ship_lag_bytes')})", "waiting"),)),
+            Panel("Segments by tier", "short", "Of the leader: only there, or in the store too.", ((f"max by (tier) ({now('raftlock_audit_ship_segments')})", "{{tier}}"),)),
+            Panel("Shipped", "ops", "Segments.", ((rate("raftlock_audit_ship_shipped_total", "instance"), "{{instance}}"),)),
+            Panel("Failed passes", "short", "In five minutes, by kind.", ((f"sum by (instance, kind) (increase(raftlock_audit_ship_failures_total{OF}[5m]))", "{{instance}} {{kind}}"),)),
+            Panel("Shippers started again", "short", "In five minutes.", ((f"sum by (instance) (increase(raftlock_audit_ship_restarts_total{OF}[5m]))", "{{instance}}"),)),
+        ),
+    ),
+    (
         "The process",
         (
             latency("Turns", "raftlock_turn_duration_seconds", "One turn of the core, what it sends included."),

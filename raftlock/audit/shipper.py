@@ -4,12 +4,12 @@ It keeps nothing: what is there is seen by listing, so it may be killed at any m
 reads the node's files and never writes or deletes one.
 """
 
-import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from raftlock.audit.backoff import Backoff
 from raftlock.audit.format import AuditDamaged, Header, decode_header
 from raftlock.audit.manifest import (
     CLUSTER_KEY,
@@ -35,9 +35,6 @@ from raftlock.audit.manifest import (
 from raftlock.audit.parquet import encode_segment, origin_of, read_schema
 from raftlock.audit.reader import Directory
 from raftlock.audit.tiers import Listed, Tier, TierUnavailable, sha256_of
-
-BACKOFF_FIRST_S = 0.5
-BACKOFF_MAX_S = 60.0
 
 
 class AuditConflict(Exception):
@@ -91,8 +88,18 @@ class Shipper:
         """Keys of all manifests, the oldest first."""
         self._cluster = ""
 
-    def run_once(self) -> Found:
-        """Ship what is missing and close what is over. Raise AuditConflict, TierUnavailable or TierRefused."""
+    def run_once(
+        self,
+        *,
+        holes_only: bool = False,
+        goes_on: Callable[[], bool] = lambda: True,
+        told: Callable[[str], None] = lambda _: None,
+    ) -> Found:
+        """Ship what is missing and close what is over. Raise AuditConflict, TierUnavailable or TierRefused.
+
+        `holes_only`: ship only what the store has gone past, which whoever ships lacks, and close nothing. `goes_on` is
+        asked before each segment, `told` gets the key of each that this wrote.
+        """
         found = Found()
         names = self._look(found)
         if not names:
@@ -100,30 +107,52 @@ class Shipper:
         self._claim(self._headers[names[0]].cluster_id)
         self._list_manifests()
         self._list_days(names)
+        newest = self._newest() if holes_only else None
         for name in names:
             if self._keys[name] in self._there:
                 found.there += 1
             elif self._is_older(self._headers[name]):
                 found.older += 1
+            elif newest is not None and self._headers[name].first > newest:
+                # Whoever leads is about to ship it.
+                break
+            elif not goes_on():
+                return found
             else:
-                self._ship(name, found)
-        self._close(found)
+                self._ship(name, found, told)
+        if not holes_only:
+            self._close(found)
         return found
+
+    def _newest(self) -> int:
+        """Return the last index of what was seen in the store; 0: nothing."""
+        return max((one.last for one in map(_named, self._there) if one is not None), default=0)
 
     def lag(self) -> Lag:
         """Return what the store lacks now, by listing. Raise TierUnavailable or TierRefused."""
         names = self._look(Found())
         self._list_manifests()
         self._list_days(names)
+        if self._closed:
+            self._manifest(self._closed[0])
+        return self.waiting()[0]
+
+    def waiting(self) -> tuple[Lag, int]:
+        """Return what the store lacks and how many segments it has, as far as passes have seen: it is not asked."""
+        first = 0
+        if self._closed and self._closed[0] in self._manifests:
+            first = self._manifests[self._closed[0]][0].first
+        names = self._look(Found())
+        there = sum(self._keys[name] in self._there for name in names)
         waiting = [
             name
             for name in names
-            if self._keys[name] not in self._there and not self._is_older(self._headers[name])
+            if self._keys[name] not in self._there and self._headers[name].last >= first
         ]
         if not waiting:
-            return Lag()
+            return Lag(), there
         size = sum(self._directory.size(name) for name in waiting)
-        return Lag(len(waiting), size, self._headers[waiting[0]].last_wall_us)
+        return Lag(len(waiting), size, self._headers[waiting[0]].last_wall_us), there
 
     def _look(self, found: Found) -> list[str]:
         """Return the names of the finished segments, the oldest first, with their headers known."""
@@ -176,7 +205,7 @@ class Shipper:
         """Return whether the store begins behind this segment, in a day that is closed."""
         return bool(self._closed) and header.last < self._manifest(self._closed[0])[0].first
 
-    def _ship(self, name: str, found: Found) -> None:
+    def _ship(self, name: str, found: Found, told: Callable[[str], None]) -> None:
         header, key = self._headers[name], self._keys[name]
         self._check_closed_day(header, key)
         self._check_alone(key)
@@ -187,11 +216,13 @@ class Shipper:
         except AuditDamaged as damage:
             found.damages.append(damage)
             return
-        if put(self._tier, key, data):
+        created = put(self._tier, key, data)
+        self._there.add(key)
+        if created:
             found.shipped.append(key)
+            told(key)
         else:
             found.there += 1
-        self._there.add(key)
         # Once more: another node may have shipped something else of these indexes meanwhile.
         self._check_alone(key)
 
@@ -234,7 +265,7 @@ class Shipper:
 
     def _open_days(self, closed_until: str) -> bool:
         """Return whether there is more than one day without a manifest among what was seen: one may be over."""
-        seen = {one.day for key in self._there if (one := parse_key(Listed(key, 0))) is not None}
+        seen = {one.day for one in map(_named, self._there) if one is not None}
         return len([day for day in seen if day > closed_until]) > 1
 
     def _item(self, one: Shipped) -> Item:
@@ -243,6 +274,10 @@ class Shipper:
             raise AuditConflict(f"{self._tier.url}{one.key} has {len(hashes)} versions that differ")
         sha256 = next(iter(hashes), None) or sha256_of(self._tier.read(one.key))
         return Item(one.key, one.first, one.last, one.size, sha256)
+
+
+def _named(key: str) -> Shipped | None:
+    return parse_key(Listed(key, 0))
 
 
 def put(tier: Tier, key: str, data: bytes) -> bool:
@@ -271,24 +306,6 @@ def _is_of_the_same(tier: Tier, key: str, data: bytes) -> bool:
         return False
     ours = origin_of(read_schema(data, file=key), file=key)
     return theirs.writer != ours.writer and theirs._replace(writer="") == ours._replace(writer="")
-
-
-class Backoff:
-    """How long to wait after failures in a row: a random time up to a limit that doubles."""
-
-    def __init__(self, rng: random.Random) -> None:
-        self._rng = rng
-        self.failures = 0
-
-    def next_s(self) -> float:
-        """Count a failure and return the wait."""
-        limit = min(BACKOFF_MAX_S, BACKOFF_FIRST_S * 2 ** min(self.failures, 16))
-        self.failures += 1
-        return self._rng.uniform(0, limit)
-
-    def reset(self) -> None:
-        """Count from nothing: a pass worked."""
-        self.failures = 0
 
 
 def run_with_patience(

@@ -52,6 +52,15 @@ def need_extra() -> None:
         fail("this needs boto3 and pyarrow: pip install 'raftlock[audit]'")
 
 
+def check_tier(url: str) -> None:
+    """See that a node could ship to an address, or end with what is wrong."""
+    need_extra()
+    try:
+        parse_place(url)
+    except BadTier as error:
+        fail(str(error), EXIT_USAGE)
+
+
 def open_place(url: str, endpoint: str | None, region: str | None) -> Tier:
     """Return a tier, or end with what is wrong with its address."""
     need_extra()

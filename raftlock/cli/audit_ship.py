@@ -59,8 +59,9 @@ def ship(
     """
     directory = find(data)
     tier = open_place(url, endpoint, region)
+    from raftlock.audit.backoff import Backoff
     from raftlock.audit.ship_metrics import ShipMetrics
-    from raftlock.audit.shipper import AuditConflict, Backoff, Shipper, run_with_patience
+    from raftlock.audit.shipper import AuditConflict, Shipper, run_with_patience
 
     os.nice(nice)
     shipper, counts = Shipper(directory, tier), ShipMetrics()

@@ -41,9 +41,17 @@ HOST = "127.0.0.1"
     show_default=True,
     help="Client ports from here, peer ports from 10 above, HTTP from 20 above.",
 )
+@click.option(
+    "--audit-s3",
+    "tier",
+    metavar="URL",
+    help="Ship the audit there: s3://BUCKET/PREFIX or file:///DIRECTORY.",
+)
 @click.option("--no-restart", is_flag=True, help="Leave a killed node down.")
 @json_option
-def dev(nodes: int, data: Path, base_port: int, no_restart: bool, as_json: bool) -> None:
+def dev(
+    nodes: int, data: Path, base_port: int, tier: str | None, no_restart: bool, as_json: bool
+) -> None:
     """Run a cluster on this machine until Ctrl-C. Its data is kept and used again.
 
     With --json one object a line for each thing that happens; the one with "endpoints" says that the cluster is ready.
@@ -52,6 +60,13 @@ def dev(nodes: int, data: Path, base_port: int, no_restart: bool, as_json: bool)
     Example: raftlock dev --nodes 3 --data /tmp/raftlock --base-port 7401
     Exit codes: 0 stopped; 1 it did not come up.
     """
+    if tier:
+        # Here, so that the other commands work where only the client is installed.
+        from raftlock.cli.audit_place import check_tier
+
+        check_tier(tier)
+        # The nodes take it from here, and endpoint, region and credentials too.
+        os.environ["RAFTLOCK_AUDIT_TIER"] = tier
     cluster = DevCluster(nodes, data, base_port, restart=not no_restart, as_json=as_json)
     data.mkdir(parents=True, exist_ok=True)
     with claim(data, nodes, base_port, cluster.ports()):

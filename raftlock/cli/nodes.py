@@ -84,9 +84,12 @@ def server(config_file: Path | None, **flags: Any) -> None:
     """
     config = read_config(config_file, flags)
     # Here, so that the other commands work where only the client is installed.
+    from raftlock.cli.audit_place import need_extra
     from raftlock.server.run import serve
     from raftlock.storage import StorageError
 
+    if config.audit_tier:
+        need_extra()
     try:
         serve(config)
     except (StorageError, OSError) as error:

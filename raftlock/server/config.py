@@ -190,6 +190,27 @@ SETTINGS = (
         doc="Hours after which a finished audit segment is deleted. 168 is seven days.",
     ),
     Setting(
+        name="audit_tier",
+        kind=str,
+        default="",
+        doc="Where finished audit segments are shipped, while this node leads: s3://BUCKET/PREFIX or file:///DIRECTORY. Empty: nowhere. The same on every node.",
+    ),
+    Setting(
+        name="audit_endpoint",
+        kind=str,
+        default="",
+        doc="The endpoint of an S3 store that is not AWS's.",
+    ),
+    Setting(name="audit_region", kind=str, default="", doc="The region of the bucket."),
+    Setting(
+        name="audit_every_s",
+        kind=int,
+        low=1,
+        high=3_600,
+        default=10,
+        doc="How often the shipper looks for finished segments. Seconds.",
+    ),
+    Setting(
         name="log_level",
         kind=str,
         choices=LOG_LEVELS,
@@ -226,6 +247,10 @@ class ServerConfig:
     audit: str = "on"
     audit_size: int = 10 << 30
     audit_hours: int = 168
+    audit_tier: str = ""
+    audit_endpoint: str = ""
+    audit_region: str = ""
+    audit_every_s: int = 10
     log_level: str = "info"
     log_format: str = "auto"
 
@@ -243,6 +268,8 @@ class ServerConfig:
                 "election_max_ms",
                 f"{self.election_max_ms} is not more than election_min_ms, which is {self.election_min_ms}",
             )
+        if self.audit_tier:
+            check_tier(self.audit_tier, audit=self.audit)
 
     def listen(self, address: str) -> tuple[str, int]:
         """Return the host and port to listen on for an address that others are told."""
@@ -321,6 +348,19 @@ def check_address(name: str, value: Any) -> None:
     digits = port.isascii() and port.isdigit() and len(port) <= 5
     if not (colon and host and digits and 1 <= int(port) <= 65_535):
         raise ConfigError(name, f"{_show(value)} is not host:port with a port from 1 to 65535")
+
+
+def check_tier(url: str, *, audit: str) -> None:
+    """Accept an address of a tier, where there is something to ship."""
+    # Here, so that the client's commands work where only the client is installed.
+    from raftlock.audit.tiers import BadTier, parse_place
+
+    if audit == "off":
+        raise ConfigError("audit_tier", "there is nothing to ship while audit is off")
+    try:
+        parse_place(url)
+    except BadTier as error:
+        raise ConfigError("audit_tier", str(error)) from error
 
 
 def _show(value: Any) -> str:

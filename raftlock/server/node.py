@@ -8,7 +8,6 @@ import gc
 import logging
 import os
 import random
-import resource
 import time
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -23,6 +22,7 @@ from raftlock.server.config import ServerConfig
 from raftlock.server.disk_thread import DiskThread
 from raftlock.server.driver import Driver
 from raftlock.server.effects import Effects
+from raftlock.server.files import connections_max
 from raftlock.server.http.server import HttpServer
 from raftlock.server.jobs import Job
 from raftlock.server.membership_store import NodeStore
@@ -30,6 +30,7 @@ from raftlock.server.meter import Meter, TimedRunner
 from raftlock.server.peers import Peers
 from raftlock.server.record_jobs import RecordsJob, RecordsRead
 from raftlock.server.record_thread import records_thread
+from raftlock.server.shipping import Shipping, shipper_command
 from raftlock.telemetry import logs
 from raftlock.transport.connections import Connection
 from raftlock_wire import limits
@@ -41,8 +42,6 @@ log = logging.getLogger("raftlock.node")
 HAND_OVER_S = 1.0
 """A node that stops waits so long for another one to lead."""
 LISTEN_BACKLOG = 4_096
-FILES_RESERVED = 512
-"""File descriptors that clients may not use up: for the log, snapshots, peers and the HTTP port."""
 COLLECT_EVERY_S = 1.0
 """What came since the last one is looked at: at 100,000 locks a second ten seconds of it took 0.5 s."""
 
@@ -90,6 +89,7 @@ class Node:
         self.meter = Meter()
         self.runner: TimedRunner | None = None
         self._http = HttpServer(self) if config.http == "on" else None
+        self.shipping = Shipping(shipper_command(config)) if config.audit_tier else None
 
     # life
 
@@ -116,6 +116,8 @@ class Node:
             client_server.close()
             peer_server.close()
             self.meter.stop()
+            if self.shipping is not None:
+                self.shipping.stop()
             if self._http is not None:
                 await self._http.stop()
             await self._peers.stop()
@@ -154,6 +156,8 @@ class Node:
         audited = self._store.audit is not None
         directory = self._config.data_dir / AUDIT_DIRECTORY if audited else None
         self._records = records_thread(directory, done=self._records_read, failed=self.fail)
+        if self.shipping is not None:
+            self.shipping.start()
         self._peers.follow()
         # Everything built so far lives as long as the process: the collector need not look at it again (decision 17).
         gc.collect()
@@ -225,6 +229,8 @@ class Node:
             self.complaints.say("bad_peer_frame", peer=liar, why=why)
             self._peers.hang_up(liar)
         self._peers.follow()
+        if self.shipping is not None:
+            self.shipping.lead(leads=self._driver.serving)
         ended_us = self._now_us()
         self.meter.turn(began_us, ended_us, self._driver.counters)
         if self._timer is not None:
@@ -488,11 +494,3 @@ class ClientListener:
                 connection, "silent", f"its host is silent for {limits.CLIENT_SILENCE_MS} ms"
             )
         self._node.client_disconnected(connection)
-
-
-def connections_max() -> int:
-    """Return how many clients this process may hold, as its limit on open files allows."""
-    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if files == resource.RLIM_INFINITY:
-        return limits.CONNECTIONS_MAX
-    return max(1, min(limits.CONNECTIONS_MAX, files - FILES_RESERVED))

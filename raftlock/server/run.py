@@ -4,7 +4,6 @@ import asyncio
 import gc
 import logging
 import os
-import resource
 import signal
 import sys
 
@@ -13,11 +12,11 @@ import uvloop
 from raftlock.audit import AUDIT_DIRECTORY
 from raftlock.locks import UnknownVersion
 from raftlock.server.config import ServerConfig
+from raftlock.server.files import raise_file_limit
 from raftlock.server.membership_store import NodeStore, open_store
-from raftlock.server.node import FILES_RESERVED, Node
+from raftlock.server.node import Node
 from raftlock.storage import OsDisk, StorageError
 from raftlock.telemetry import logs
-from raftlock_wire import limits
 from raftlock_wire.ids import NodeId
 
 log = logging.getLogger("raftlock")
@@ -62,16 +61,6 @@ def _open(config: ServerConfig) -> NodeStore:
         )
     except OSError as error:
         raise StorageError(error.strerror or str(error)) from error
-
-
-def raise_file_limit() -> None:
-    """Allow this process as many open files as connections may need, as far as the hard limit lets it."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = limits.CONNECTIONS_MAX + FILES_RESERVED
-    if hard != resource.RLIM_INFINITY:
-        wanted = min(wanted, hard)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 async def _serve(config: ServerConfig, store: NodeStore) -> None:

@@ -11,6 +11,7 @@ from raftlock.audit import AuditLog
 from raftlock.server.driver import ROLES, Driver
 from raftlock.server.leases import Leases
 from raftlock.server.meter import Meter, TimedRunner
+from raftlock.server.shipping import Shipping
 from raftlock.server.timers import Timers
 from raftlock.telemetry.counters import EVENTS, Counters
 from raftlock.telemetry.exposition import Samples, Value
@@ -40,6 +41,8 @@ def node_samples(node: "Node") -> Samples:
         if node.driver.counters is not None:
             _core(found, node.driver.counters)
         _audit(found, node.driver, node.store.audit)
+    if node.shipping is not None:
+        _shipping(found, node.shipping)
     if node.runner is not None:
         _disk(found, node, node.runner)
     return found
@@ -194,3 +197,26 @@ def _audit(found: Found, driver: Driver, audit: AuditLog | None) -> None:
     found["raftlock_audit_segments_finished_total"] = {
         (kind,): count for kind, count in auditing.finished.items()
     }
+
+
+def _shipping(found: Found, shipping: Shipping) -> None:
+    found["raftlock_audit_ship_running"] = {_ONE: int(shipping.pid != 0)}
+    found["raftlock_audit_ship_active"] = {_ONE: int(shipping.leads)}
+    found["raftlock_audit_ship_restarts_total"] = {_ONE: shipping.restarts}
+    found["raftlock_audit_ship_shipped_total"] = {_ONE: shipping.shipped}
+    found["raftlock_audit_ship_failures_total"] = {
+        (kind,): count for kind, count in shipping.failures.items()
+    }
+    found["raftlock_audit_ship_last_pass_timestamp_seconds"] = {_ONE: shipping.passed_s}
+    stands = shipping.stands
+    # A node that stands by learns only now and then what the other one has shipped: its lag would be none.
+    if not shipping.leads or stands is None:
+        return
+    behind_s = max(0.0, time.time() - stands["since_us"] / 1e6) if stands["segments"] else 0.0
+    found["raftlock_audit_ship_lag_seconds"] = {_ONE: behind_s}
+    found["raftlock_audit_ship_lag_bytes"] = {_ONE: stands["size"]}
+    found["raftlock_audit_ship_segments"] = {
+        ("local",): stands["segments"],
+        ("shipped",): stands["there"],
+    }
+    found["raftlock_audit_ship_missing_entries"] = {_ONE: shipping.missing}

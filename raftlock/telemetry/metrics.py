@@ -91,6 +91,17 @@ METRICS = (
     Metric("raftlock_audit_read_records_total", _C, "Records that were sent to those who asked for them."),
     Metric("raftlock_audit_read_bytes_total", _C, "Bytes of entries and results that were looked at for them."),
     Metric("raftlock_audit_segments_finished_total", _C, "Segments finished, and gaps noted.", ("kind",)),
+    # the shipper: only where audit_tier is set
+    Metric("raftlock_audit_ship_running", _G, "1 while this node's shipper runs."),
+    Metric("raftlock_audit_ship_active", _G, "1 on the node whose shipper ships: the leader."),
+    Metric("raftlock_audit_ship_restarts_total", _C, "Shippers that were started because one had ended."),
+    Metric("raftlock_audit_ship_shipped_total", _C, "Segments that this node's shipper wrote to the store."),
+    Metric("raftlock_audit_ship_failures_total", _C, "Passes that did not end well, by kind.", ("kind",)),
+    Metric("raftlock_audit_ship_last_pass_timestamp_seconds", _G, "When a whole pass of this node's shipper last ended; 0: none has."),
+    Metric("raftlock_audit_ship_lag_seconds", _G, "On the leader: since the oldest finished segment that the store lacks ended; 0: it lacks none."),
+    Metric("raftlock_audit_ship_lag_bytes", _G, "On the leader: bytes of the finished segments that the store lacks."),
+    Metric("raftlock_audit_ship_segments", _G, "On the leader: its finished segments, only here (local) or in the store too (shipped).", ("tier",)),
+    Metric("raftlock_audit_ship_missing_entries", _G, "On the leader: entries that neither the store nor this node has: they keep a day open."),
     # the loop
     Metric("raftlock_turns_total", _C, "Turns of the core."),
     Metric("raftlock_turn_duration_seconds", _H, "One turn of the core and the sending of what it decided."),

@@ -100,6 +100,12 @@ def test_bad_input_says_what_is_allowed(
         (["lz4", "crc32c"], ["audit", "verify", "--data", "x"], "pip install 'raftlock[server]'"),
         (["lz4", "crc32c"], ["release", "x", "--token", "0"], "--token"),
         (["pyarrow"], ["audit", "query", "--from", "file:///x"], "pip install 'raftlock[audit]'"),
+        (["boto3"], ["dev", "--audit-s3", "file:///x"], "pip install 'raftlock[audit]'"),
+        (
+            ["pyarrow"],
+            ["server", "--node-id", "1", "--data-dir", "x", "--audit-tier", "file:///x"],
+            "pip install 'raftlock[audit]'",
+        ),
         (["boto3"], ["audit", "init-bucket", "--to", "s3://b"], "pip install 'raftlock[audit]'"),
     ],
 )

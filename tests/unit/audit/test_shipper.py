@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from raftlock.audit.archive import verify_archive
+from raftlock.audit.backoff import Backoff
 from raftlock.audit.manifest import MANIFESTS, RECORDS, shipped
 from raftlock.audit.shipper import (
     AuditConflict,
-    Backoff,
     Found,
     Lag,
     Shipper,

@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from deploy import dashboard
+from raftlock.audit.worker import FAILURES
 from raftlock.telemetry.counters import EVENTS, OPERATIONS, REFUSALS, STATUSES
 from raftlock.telemetry.metrics import (
     BY_NAME,
@@ -29,7 +30,7 @@ VALUES = {
     "event": {*EVENTS.values()},
     "reason": {*REFUSALS, *CLIENT_REASONS, *PEER_REASONS, *HTTP_REASONS},
     "role": {"leader"},
-    "kind": {"segment", "gap"},
+    "kind": {"segment", "gap", *FAILURES},
     "code": {"500"},
 }
 
