@@ -14,6 +14,8 @@ from chaos.shell import ToolFailed, run
 
 BACK_S = 25.0
 """How long a node may take to catch up when all faults are undone."""
+TOOL_S = 90.0
+"""Longer than the command may take by its own limits, so that it says itself what it waited for."""
 LATE_S = 1.0
 """A request that a node held while it was paused has its effect, if any, within this time of its going on."""
 
@@ -72,5 +74,5 @@ class Membership:
         endpoints = ",".join(self._nodes.endpoints)
         run(
             sys.executable, "-m", "raftlock.cli.main", "members", *arguments,
-            "--endpoints", endpoints,
+            "--endpoints", endpoints, limit_s=TOOL_S,
         )  # fmt: skip

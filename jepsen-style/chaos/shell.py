@@ -12,11 +12,11 @@ class ToolFailed(Exception):
         self.command = tuple(command)
 
 
-def run(*command: str, given: str | None = None) -> str:
-    """Run a command to its end and return what it printed. Raise ToolFailed if it could not, or failed."""
+def run(*command: str, given: str | None = None, limit_s: float = 30.0) -> str:
+    """Run a command to its end and return what it printed. Raise ToolFailed if it could not, failed, or took too long."""
     try:
         done = subprocess.run(
-            command, input=given, capture_output=True, text=True, check=False, timeout=30
+            command, input=given, capture_output=True, text=True, check=False, timeout=limit_s
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise ToolFailed(command, str(error)) from error

@@ -30,6 +30,8 @@ NOT_RUN = {
     ("README.md", "make cluster    # three nodes on loopback, until Ctrl-C; data stays in .raftlock/"): "runs until Ctrl-C, on the default ports; CI runs both verbs",
     ("README.md", "raftlock server --node-id 1 --data-dir /var/lib/raftlock --client 10.0.0.1:7401 --peer 10.0.0.1:7411   # on each, with its own"): "three machines; tests/e2e starts and bootstraps nodes",
     ("README.md", "make sim                             # 200 seeds of a simulated cluster: crashes, partitions, torn writes, pauses"): "minutes of proofs and measurements; CI runs them",
+    ("docs/compiled.md", "make compiled        # .venv-compiled, with the project installed in it; some minutes, needs a C compiler"): "minutes of a C compiler, and then a cluster until Ctrl-C",
+    ("docs/compiled.md", "HATCH_BUILD_HOOK_ENABLE_CUSTOM=true .venv-compiled/bin/python -m pip wheel --no-build-isolation --no-deps --wheel-dir dist ."): "needs the build before it",
     ("docs/http.md", "$ H=http://127.0.0.1:7421/api/v1/locks"): "a transcript with the tokens of one run; tests/e2e/test_http.py sends the same requests",
 }  # fmt: skip
 

@@ -24,6 +24,7 @@ class BrokenNode:
 
     connection_count = 0
     runner = None
+    shipping = None
 
     def __init__(self, port: int, metrics: str) -> None:
         self.config = SimpleNamespace(metrics=metrics, http_address=f"127.0.0.1:{port}", node_id=1)
