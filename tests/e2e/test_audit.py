@@ -15,6 +15,7 @@ from raftlock.audit.reader import Directory
 from raftlock.audit.verify import verify
 from raftlock.client import AsyncClient
 from raftlock_wire.messages import Op
+from raftlock_wire.status import Status
 from tests.e2e.conftest import Cluster
 from tests.e2e.raw import RawClient
 
@@ -41,23 +42,32 @@ def cli(*arguments: str | Path) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
 
 
-def fill(endpoint: str, frames: int) -> int:
-    """Log acquires with much metadata, nearly all of them refused: a segment is 64 MiB. Return how many."""
+def fill(endpoint: str, frames: int) -> tuple[int, int]:
+    """Log acquires with much metadata, nearly all of them refused: a segment is 64 MiB.
+
+    Return how many are in the log, at least and at most: one without a final answer is asked again.
+    """
+    unknown = 0
     with RawClient(endpoint) as client:
         session = client.ask_until_final(Op.OPEN_SESSION, bytes(range(16)), 60_000)[2]
         for number in range(frames):
-            requests = [
-                [int(Op.ACQUIRE), 10_000 + i, session, i, number + 1, "r", "o", 60_000, 0, FAT]
-                for i in range(PER_FRAME)
-            ]
-            payload = msgpack.packb(requests)
-            client.send_bytes(struct.pack(">I", len(payload)) + payload)
-            answered = 0
-            while answered < PER_FRAME:
-                frame = client.frame()
-                assert frame is not None
-                answered += sum(1 for message in frame[1:] if message[0])
-    return frames * PER_FRAME
+            open_ids = set(range(10_000, 10_000 + PER_FRAME))
+            while open_ids:
+                requests = [
+                    [int(Op.ACQUIRE), i, session, i - 10_000, number + 1, "r", "o", 60_000, 0, FAT]
+                    for i in sorted(open_ids)
+                ]
+                payload = msgpack.packb(requests)
+                client.send_bytes(struct.pack(">I", len(payload)) + payload)
+                answered = 0
+                while answered < len(requests):
+                    frame = client.frame()
+                    assert frame is not None
+                    answers = [message for message in frame[1:] if message[0]]
+                    answered += len(answers)
+                    unknown += sum(answer[1] == Status.UNKNOWN for answer in answers)
+                    open_ids -= {answer[0] for answer in answers if answer[2]}
+    return frames * PER_FRAME, frames * PER_FRAME + unknown
 
 
 def wait_for(condition: Any, what: str) -> None:
@@ -72,9 +82,9 @@ async def test_three_nodes_write_the_same_bytes(cluster: Cluster) -> None:
     """Over more than a segment, with a node killed and started again on the way, all three have the same files."""
     leader = await cluster.leader()
     victim = next(i for i in cluster.ids if i != leader)
-    sent = fill(cluster.endpoint(leader), 45)
+    sent = fill(cluster.endpoint(leader), 45)[1]
     cluster.kill(victim)
-    sent += fill(cluster.endpoint(leader), 40)
+    sent += fill(cluster.endpoint(leader), 40)[1]
     cluster.start(victim)
     for node_id in cluster.ids:
         wait_for(lambda i=node_id: segments(cluster, i), f"node {node_id} has finished no segment")
