@@ -148,8 +148,16 @@ def config_check(config_file: Path | None, as_json: bool, **flags: Any) -> None:
     show_default=True,
     help="How long to wait for nodes to be up.",
 )
+@click.option(
+    "--logged-renewal-ttl",
+    "logged_ttl_s",
+    type=Duration("0", "24h"),
+    default="60s",
+    show_default=True,
+    help="Leases from this ttl on are renewed in the log, and so recorded by the audit; 0: all. Fixed from then on.",
+)
 @json_option
-def bootstrap(nodes: str, wait_s: float, as_json: bool) -> None:
+def bootstrap(nodes: str, wait_s: float, logged_ttl_s: float, as_json: bool) -> None:
     """Make formatted, empty nodes one cluster. Repeating it is harmless.
 
     \b
@@ -167,7 +175,11 @@ def bootstrap(nodes: str, wait_s: float, as_json: bool) -> None:
         raise click.UsageError(f"--nodes: {error}") from error
     try:
         with Progress("waiting for the nodes", of_s=wait_s):
-            cluster_id = make_cluster({int(i): a for i, a in listed.items()}, wait_s=wait_s)
+            cluster_id = make_cluster(
+                {int(i): a for i, a in listed.items()},
+                wait_s=wait_s,
+                logged_renewal_ttl_ms=round(logged_ttl_s * 1_000),
+            )
     except BootstrapError as error:
         fail(str(error))
     emit(

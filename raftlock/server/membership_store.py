@@ -63,9 +63,9 @@ class NodeStore:
         self.incarnation = recovered.incarnation
         self.cluster_id: str | None = recovered.cluster_id
         self.first_membership: Membership = recovered.first_membership or Membership()
-        self.logged_renewal_ttl_ms = (
-            recovered.logged_renewal_ttl_ms or LOGGED_RENEWAL_TTL_MS_DEFAULT
-        )
+        known_ms = recovered.logged_renewal_ttl_ms
+        # 0 is a value: every renewal goes through the log.
+        self.logged_renewal_ttl_ms = LOGGED_RENEWAL_TTL_MS_DEFAULT if known_ms is None else known_ms
 
     def set_cluster(self, message: BootstrapSet) -> None:
         """Make the first membership durable. The caller has checked that it lists this node."""

@@ -160,6 +160,25 @@ def test_ctrl_c_is_exit_code_130_for_any_command(monkeypatch: pytest.MonkeyPatch
     assert (result.exit_code, result.output) == (130, "")
 
 
+@pytest.mark.parametrize(
+    ("flags", "ttl_ms"), [((), 60_000), (("--logged-renewal-ttl", "0"), 0), (("--logged-renewal-ttl", "1.5s"), 1_500)]
+)  # fmt: skip
+def test_bootstrap_says_which_renewals_are_logged(
+    monkeypatch: pytest.MonkeyPatch, flags: tuple[str, ...], ttl_ms: int
+) -> None:
+    """60 s unless something else is said, and 0 is something else (L6)."""
+    told = {}
+
+    def make_cluster(nodes: dict[int, str], **how: object) -> str:
+        told.update(how)
+        return "c" * 64
+
+    monkeypatch.setattr("raftlock.server.bootstrap.bootstrap", make_cluster)
+    result = raftlock("bootstrap", "--nodes", "1=127.0.0.1:1", *flags)
+
+    assert (result.exit_code, told["logged_renewal_ttl_ms"]) == (0, ttl_ms)
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
 def test_a_full_disk_gets_a_line_and_exit_code_1() -> None:
     """Where the output cannot be written the command says why, without a traceback."""

@@ -89,6 +89,15 @@ def test_a_cluster_is_set_durably() -> None:
     )
 
 
+@pytest.mark.parametrize("ttl_ms", [0, 5_000])
+def test_the_ttl_of_logged_renewals_outlives_a_restart(ttl_ms: int) -> None:
+    """Also 0, by which every renewal is logged (L6)."""
+    disk = SimDisk(rng=random.Random(1))
+    bootstrapped(disk, ttl_ms=ttl_ms).close()
+
+    assert opened(disk).logged_renewal_ttl_ms == ttl_ms
+
+
 def test_a_driver_goes_on_from_what_the_disk_holds() -> None:
     """Term, vote and entries are those that were synced; nothing is applied before it is committed again."""
     disk = SimDisk(rng=random.Random(1))
