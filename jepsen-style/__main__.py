@@ -1,8 +1,9 @@
 """`python jepsen-style`: break a real cluster from a seed, and check what its clients were told.
 
-Exit codes: 0 every check passed; 1 one did not; 77 this machine cannot do it. Two more modes have their own --help:
-`python jepsen-style abuse` (honest clients beside dishonest ones) and `python jepsen-style known-bad` (the rig must find
-planted bugs, and what is wrong with a system that is known to fail).
+Exit codes: 0 every check passed; 1 one did not; 77 this machine cannot do it. Three more modes have their own
+--help: `python jepsen-style abuse` (honest clients beside dishonest ones), `python jepsen-style audit` (what clients were
+told is on record, once) and `python jepsen-style known-bad` (the rig must find planted bugs, and what is wrong with a
+system that is known to fail).
 """
 
 import argparse
@@ -13,11 +14,12 @@ from pathlib import Path
 
 from chaos import known_bad, network
 from chaos.abuse import command as abuse
+from chaos.audit import command as audit
 from chaos.conductor import Conductor, Options
 from raftlock.testing.mutants.bugs import BUGS
 
 EXIT_CANNOT = 77
-MODES = {"abuse": abuse.main, "known-bad": known_bad.main}
+MODES = {"abuse": abuse.main, "audit": audit.main, "known-bad": known_bad.main}
 
 
 def _arguments() -> argparse.ArgumentParser:

@@ -6,6 +6,7 @@ import random
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from chaos.network import die_with_parent
@@ -22,10 +23,22 @@ BAD_WORDS = ("Traceback", "InvariantViolation")
 class Nodes:
     """All nodes of one run, by their ids."""
 
-    def __init__(self, network: Places, folder: Path, *, planted: str = "") -> None:
+    def __init__(
+        self,
+        network: Places,
+        folder: Path,
+        *,
+        planted: str = "",
+        program: Sequence[str] = ("-m", "raftlock.cli.main"),
+        settings: Mapping[str, str] | None = None,
+        snapshot_log_size: int = 8 << 20,
+    ) -> None:
+        """`program` runs a node unless a bug is `planted`; `settings` are RAFTLOCK_… and other variables for all."""
         self.network = network
         self.folder = folder
-        self._planted = planted
+        self._program = ("-m", "chaos.planted_node", planted) if planted else tuple(program)
+        self._settings = dict(settings or {})
+        self._snapshot_log_size = snapshot_log_size
         self.ids = network.node_ids
         self._processes: dict[int, subprocess.Popen[bytes]] = {}
         self.paused: set[int] = set()
@@ -86,8 +99,8 @@ class Nodes:
             except ToolFailed:
                 self.has_disks = False
 
-    def bootstrap(self) -> None:
-        """Start all nodes and make them a cluster."""
+    def bootstrap(self, *flags: str) -> None:
+        """Start all nodes and make them a cluster. `flags` go to the command that does it."""
         for node_id in self.ids:
             self.set_clock(node_id, 0)
             self.slow_disk(node_id, 0)
@@ -95,12 +108,12 @@ class Nodes:
         listed = ",".join(f"{n}={self.network.addresses(n).peer}" for n in self.ids)
         run(
             sys.executable, "-m", "raftlock.cli.main", "bootstrap",
-            "--nodes", listed, "--wait", "20",
+            "--nodes", listed, "--wait", "20", *flags,
         )  # fmt: skip
 
     def start(self, node_id: int) -> None:
         """Start a node."""
-        environment = dict(os.environ)
+        environment = dict(os.environ) | self._settings
         if self._faults is not None:
             environment |= {
                 "LD_PRELOAD": str(self._faults),
@@ -109,19 +122,14 @@ class Nodes:
             }
         where = self.network.addresses(node_id)
         listen = ["--listen-host", where.listen_host] if where.listen_host else []
-        program = (
-            ["-m", "chaos.planted_node", self._planted]
-            if self._planted
-            else ["-m", "raftlock.cli.main"]
-        )
         with self.log(node_id).open("ab") as log:
             self._processes[node_id] = subprocess.Popen(
                 [
                     *self.network.prefix(node_id),
-                    sys.executable, *program, "server",
+                    sys.executable, *self._program, "server",
                     "--node-id", str(node_id), "--data-dir", str(self.data(node_id)),
                     "--client", where.client, "--peer", where.peer, "--http", where.http, *listen,
-                    "--segment-size", str(4 << 20), "--snapshot-log-size", str(8 << 20),
+                    "--segment-size", str(4 << 20), "--snapshot-log-size", str(self._snapshot_log_size),
                 ],
                 stdout=log, stderr=log, env=environment, cwd=RIG, preexec_fn=die_with_parent,
             )  # fmt: skip
