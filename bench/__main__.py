@@ -19,6 +19,7 @@ from bench import (
     plot,
     scale,
     soak,
+    tamper,
     throughput,
 )
 
@@ -40,6 +41,7 @@ COMMANDS = {
     "scale": scale,
     "soak": soak,
     "audit-bytes": audit_bytes,
+    "tamper": tamper,
     "goals": goals,
     "plot": plot,
 }
