@@ -83,9 +83,12 @@ def connect(
     """Return a DuckDB connection with the view `records`."""
     import duckdb
 
-    from raftlock.audit.dataset import dataset_of, dataset_of_file
+    from raftlock.audit.dataset import Readers, dataset_of, dataset_of_file
     from raftlock.audit.query import ShippedRecords
 
+    readers = Readers()
+    # Behind the connection's end: the engine gives up its reads then.
+    stack.push(lambda _, error, __: readers.leave(error) and False)
     connection = stack.enter_context(duckdb.connect())
     connection.execute("SET TimeZone = 'UTC'")
     parts = []
@@ -93,7 +96,8 @@ def connect(
     if sources.tier is not None:
         archive = ShippedRecords(sources.tier, question, cost)
         connection.register(
-            "shipped", dataset_of(sources.tier, archive, Cost() if sources.nodes else cost)
+            "shipped",
+            dataset_of(sources.tier, archive, Cost() if sources.nodes else cost, readers),
         )
         parts.append("shipped")
     if sources.nodes:

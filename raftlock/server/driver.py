@@ -38,6 +38,7 @@ from raftlock.server.lease_clock import LeaseClock
 from raftlock.server.members import Members
 from raftlock.server.outbox import Outbox
 from raftlock.server.proposals import Proposals
+from raftlock.server.removal import Removal
 from raftlock.server.snapshots import Snapshots
 from raftlock.server.versions import MemberVersions
 from raftlock.server.writing import Writing
@@ -145,7 +146,7 @@ class Driver:
         self._round_confirmed = 0
         self._leader_seen = (raft.term, NO_NODE)
         self._handed_over_us: int | None = None
-        self._say_removed: set[NodeId] = set()
+        self.removal = Removal(raft=raft, effects=self._effects, incarnation=config.incarnation)
 
     # input: kept until the turn
 
@@ -169,15 +170,6 @@ class Driver:
         """Learn that the link from a peer, or ours to it, is closed or reset (decision 18)."""
         self.versions.lost(peer)
         self._links_lost.append(peer)
-
-    def greeted(self, peer: NodeId, *, removed: bool) -> None:
-        """Learn how a member answered our call: as one of its own, or as one that was removed."""
-        if not removed:
-            self._say_removed.discard(peer)
-            return
-        if not self._say_removed and not self.removed:
-            self._effects.notice("removed", says=peer)
-        self._say_removed.add(peer)
 
     def job_done(self, job: Job, result: Any) -> None:
         """Take a job back, done. Jobs come back in the order in which they were given."""
@@ -217,18 +209,8 @@ class Driver:
     @property
     def ready(self) -> bool:
         """Return whether this node serves, or follows a leader that it can pass requests to."""
-        follows = not self.is_leader and self.raft.leader_id != NO_NODE and not self.removed
+        follows = not self.is_leader and self.raft.leader_id != NO_NODE and not self.removal.known
         return self.serving or follows
-
-    @property
-    def removed(self) -> bool:
-        """Return whether this node was a member, and is none any more: by its log, or by what a member says.
-
-        For people only. Who hears a leader is a member, whatever another one knows.
-        """
-        if self.config.incarnation in self.raft.committed_membership.removed:
-            return True
-        return bool(self._say_removed) and self.raft.leader_id == NO_NODE
 
     # the turn
 
@@ -468,7 +450,7 @@ class Driver:
             "pid": self.config.pid,
             "role": self.role,
             "term": raft.term,
-            "leader": NO_NODE if self.removed else raft.leader_id,
+            "leader": NO_NODE if self.removal.known else raft.leader_id,
             "commit_index": raft.commit_index,
             "applied_index": self.applied_index,
             "address": member.client_address if member is not None else "",
@@ -483,7 +465,7 @@ class Driver:
     @property
     def role(self) -> str:
         """Return what this node is, in a word."""
-        if self.removed:
+        if self.removal.known:
             return "removed"
         raft = self.raft
         if raft.role is Role.FOLLOWER and not raft.state.is_voter:

@@ -414,7 +414,7 @@ class Node:
     def greeted(self, peer: NodeId, *, removed: bool) -> None:
         """Learn how a member answered our call."""
         if self._driver is not None:
-            self._driver.greeted(peer, removed=removed)
+            self._driver.removal.greeted(peer, removed=removed)
             self.wake()
 
     def bootstrap(self, message: handshake.BootstrapSet) -> str:

@@ -47,8 +47,9 @@ PURE = [
     *(
         f"raftlock/server/{name}.py"
         for name in (
-            "applying", "audit_jobs", "auditing", "batcher", "clients", "door", "driver", "effects", "front", "handshake", "jobs", "leading",
-            "lease_clock", "leases", "origin", "outbox", "peer_codec", "proposals", "reads", "snapshots", "timers", "writing",
+            "applying", "audit_jobs", "auditing", "batcher", "clients", "door", "driver", "effects", "fair_queue", "front", "handshake", "jobs",
+            "leading", "lease_clock", "leases", "members", "origin", "outbox", "peer_codec", "proposals", "reads", "records", "removal",
+            "snapshots", "timers", "versions", "writing",
         )
     ),
 ]  # fmt: skip

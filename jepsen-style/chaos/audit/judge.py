@@ -28,6 +28,8 @@ from raftlock.audit.tier_s3 import open_tier
 from raftlock.audit.tiers import Tier, TierUnavailable
 from raftlock.audit.union import Disk, rows
 
+AGREE = "ledger and audit agree"
+"""The name of the comparison among the checks."""
 LOOK_S = 1.0
 VERIFY_S = 1_800.0
 PLANTED = {
@@ -153,7 +155,7 @@ class Judge:
             f"{verdict.retried} sent more than once; {verdict.records} records, "
             f"{counted.shipped_records} of them shipped"
         )
-        return Check("ledger and audit agree", says, _shown(verdict))
+        return Check(AGREE, says, _shown(verdict))
 
     def _figures(
         self, verdict: Verdict, counted: "Counted", objects: list[Shipped]

@@ -25,9 +25,11 @@ FAULTS = (
     "leader with clients alone", "cut off one node", "pause leader",
 )  # fmt: skip
 """Killed and cut-off leaders come most often."""
+FIRST_FAULT = "kill -9 leader"
+"""Every run has it, however short it is."""
 FAULT_S, QUIET_S = (1.0, 6.0), (3.0, 8.0)
 SHIPPER_KILL_S = (3.0, 12.0)
-FIRST_AWAY_S = 10.0
+FIRST_AWAY_S = 5.0
 SETTLE_S = 180.0
 SHIPPED_S = 240.0
 SNAPSHOT_LOG_SIZE = 64 << 20
@@ -60,6 +62,8 @@ class Struck:
     shipper_kills: int = 0
     store_away_s: float = 0.0
     store_outages: int = 0
+    whole_outages: int = 0
+    """Those that lasted as long as they were meant to, and not to the end of the load."""
     lines: list[str] = field(default_factory=list)
 
 
@@ -116,6 +120,7 @@ class AuditRun:
             **judge.results, "seconds": round(worked_s, 1), "seed": options.seed,
             "faults": self.struck.faults, "shipper_kills": self.struck.shipper_kills,
             "store_outages": self.struck.store_outages,
+            "store_whole_outages": self.struck.whole_outages,
             "store_away_seconds": round(self.struck.store_away_s, 1),
             "store": self._store.how, "logged_renewal_ttl": options.logged_renewal_ttl,
             "segment_size": options.segment_size,
@@ -175,6 +180,7 @@ class AuditRun:
             problems.append(f"only {done} of {options.operations} operations were answered")
         if not judge.results.get("objects"):
             problems.append("nothing was shipped")
+        problems += too_little(self.struck)
         says = f"{done} logged operations answered, {sum(self.struck.faults.values())} faults"
         return Check("enough was tried", says, problems)
 
@@ -203,7 +209,7 @@ class AuditRun:
 
     def _strikes(self) -> Generator[float]:
         """Strike the cluster; gives how long to wait until it is called again."""
-        bag: list[str] = []
+        bag = [FIRST_FAULT]
         yield 3.0
         while True:
             bag = bag or self._rng.sample(FAULTS, len(FAULTS))
@@ -227,6 +233,7 @@ class AuditRun:
                 self.struck.store_outages += 1
                 self._note(f"the store is away, {'silent' if silent else 'refusing'}")
                 yield self._options.away_s * self._rng.uniform(0.7, 1.3)
+                self.struck.whole_outages += 1
             finally:
                 self._store.back()
                 self.struck.store_away_s += time.monotonic() - began
@@ -256,6 +263,19 @@ class AuditRun:
             if leaders:
                 return int(max(leaders, key=lambda n: n["term"])["id"])
         return self._nodes.ids[0]
+
+
+def too_little(struck: Struck) -> list[str]:
+    """Return what must have happened in a run that shows something, and did not in this one."""
+    return [
+        f"no {what}: more operations, or a lower --rate, take longer"
+        for what, count in (
+            ("leader was killed", struck.faults.get(FIRST_FAULT, 0)),
+            ("shipper was killed", struck.shipper_kills),
+            ("outage of the store ran its time", struck.whole_outages),
+        )
+        if not count
+    ]
 
 
 def shippers_of(node: int) -> list[int]:

@@ -1,7 +1,9 @@
 """SQL over what was shipped and what a node has says what a reader of all rows would count."""
 
 import json
+import subprocess
 import sys
+import threading
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -9,10 +11,10 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from raftlock.audit.dataset import dataset_of
+from raftlock.audit.dataset import Readers, dataset_of
 from raftlock.audit.manifest import RECORDS, shipped
 from raftlock.audit.query import Cost, Question, ShippedRecords
-from raftlock.audit.tiers import FileTier
+from raftlock.audit.tiers import FileTier, TierUnavailable
 from raftlock.cli.main import main
 from tests.unit.audit.ship_kit import files_of_days, node
 
@@ -118,7 +120,7 @@ def test_without_duckdb_it_says_what_to_install(
 def test_a_dataset_reads_columns_and_not_objects(places: tuple[str, Path], tmp_path: Path) -> None:
     """One column of one operation: less is read than the objects hold, and every row that fits is there."""
     tier, cost = FileTier(tmp_path / "store"), Cost()
-    dataset = dataset_of(tier, ShippedRecords(tier, Question(), cost), cost)
+    dataset = dataset_of(tier, ShippedRecords(tier, Question(), cost), cost, Readers())
 
     rows = dataset.to_table(columns=["owner", "operation"]).to_pylist()
 
@@ -135,11 +137,80 @@ def test_an_object_that_is_there_twice_counts_once(
     """Two names of one range, which `verify` reports, do not double what is counted."""
     tier, question = FileTier(tmp_path / "store"), Question()
     archive = ShippedRecords(tier, question, Cost())
-    before = dataset_of(tier, archive, Cost()).count_rows()
+    before = dataset_of(tier, archive, Cost(), Readers()).count_rows()
     key = shipped(tier.list(RECORDS))[3].key
     tier.put_new(key.replace(key[-72:-8], "0" * 64), tier.read(key))
 
-    assert dataset_of(tier, archive, Cost()).count_rows() == before > 0
+    assert dataset_of(tier, archive, Cost(), Readers()).count_rows() == before > 0
+
+
+SLOW = """
+import sys, time
+from raftlock.audit.tiers import FileTier, TierUnavailable
+from raftlock.cli.main import main
+read = FileTier.read
+def slowly(self, key, *, start=0, size=None):
+    if key.endswith(".parquet"):
+        # As a store far away does: other reads are under way when the answer is complete.
+        time.sleep(0.05)
+    return read(self, key, start=start, size=size)
+FileTier.read = slowly
+main(sys.argv[1:])
+"""
+
+
+@pytest.mark.parametrize(
+    ("statement", "code"),
+    [("select * from records limit 1", 0), ("select nothing from records", 1)],
+)
+def test_the_process_ends_well_with_reads_under_way(
+    places: tuple[str, Path], statement: str, code: int
+) -> None:
+    """An engine with enough rows leaves reads behind, in threads that must not meet the end of the interpreter."""
+    pytest.importorskip("duckdb", reason="duckdb is not installed")
+    command = [sys.executable, "-c", SLOW, "audit", "sql", statement, "--from", places[0]]
+
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+
+    assert (done.returncode, "terminate" in done.stderr) == (code, False), done.stderr
+
+
+def test_nobody_leaves_while_a_read_is_under_way(places: tuple[str, Path], tmp_path: Path) -> None:
+    """`leave` comes back when the last read has; what begins after it fails at once."""
+    began, goes_on = threading.Event(), threading.Event()
+
+    class Waiting(FileTier):
+        def read(self, key: str, *, start: int = 0, size: int | None = None) -> bytes:
+            began.set()
+            goes_on.wait(30)
+            return super().read(key, start=start, size=size)
+
+    tier, readers = Waiting(tmp_path / "store"), Readers()
+    archive = ShippedRecords(tier, Question(), Cost())
+    batches = dataset_of(tier, archive, Cost(), readers).scanner(use_threads=True).to_reader()
+    assert began.wait(30)
+    del batches
+
+    early = readers.leave(limit_s=0)
+    goes_on.set()
+
+    assert (early, readers.leave()) == (False, True)
+
+
+def test_a_store_that_fails_is_not_waited_for(places: tuple[str, Path], tmp_path: Path) -> None:
+    """The failed read is in the traceback of the error that is told, and is over all the same."""
+
+    class Failing(FileTier):
+        def read(self, key: str, *, start: int = 0, size: int | None = None) -> bytes:
+            raise TierUnavailable("it is away")
+
+    tier, readers = Failing(tmp_path / "store"), Readers()
+    archive = ShippedRecords(tier, Question(), Cost())
+
+    with pytest.raises(Exception, match="it is away") as raised:
+        dataset_of(tier, archive, Cost(), readers).to_table()
+
+    assert readers.leave(raised.value, limit_s=30)
 
 
 def test_other_readers_take_the_objects(places: tuple[str, Path], tmp_path: Path) -> None:

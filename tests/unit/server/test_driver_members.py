@@ -298,15 +298,15 @@ def test_a_node_that_a_member_calls_removed_says_so_until_it_hears_a_leader() ->
     leader = nodes.lead()
     node = nodes.follower()
     driver = nodes.drivers[node]
-    driver.greeted(NodeId(9), removed=True)
+    driver.removal.greeted(NodeId(9), removed=True)
     nodes.run(5)
-    with_leader = driver.removed
+    with_leader = driver.removal.known
     nodes.isolate(node)
     nodes.run(500)
-    without = driver.removed, driver.status()["role"], driver.status()["leader"]
-    driver.greeted(NodeId(9), removed=False)
+    without = driver.removal.known, driver.status()["role"], driver.status()["leader"]
+    driver.removal.greeted(NodeId(9), removed=False)
 
-    assert (leader != node, with_leader, without, driver.removed) == (
+    assert (leader != node, with_leader, without, driver.removal.known) == (
         True,
         False,
         (True, "removed", 0),
